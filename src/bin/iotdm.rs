@@ -1,0 +1,3 @@
+//! `iotdm`, the service and the operator's commands.
+
+fn main() {}

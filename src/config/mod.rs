@@ -1,0 +1,1 @@
+//! Fragments, merged inputs, validated settings.

@@ -1,0 +1,1 @@
+//! The one place where all rooms meet: carries events in and effects out.

@@ -1,0 +1,1 @@
+//! The Linux side, one file for one system service.

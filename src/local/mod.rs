@@ -1,0 +1,1 @@
+//! What the local commands (status, manage, ...) talk to.

@@ -1,0 +1,3 @@
+//! `iotdm-agent`, the daemon and its local commands.
+
+fn main() {}

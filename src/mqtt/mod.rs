@@ -1,0 +1,1 @@
+//! One session to a broker: TLS, reconnect, acknowledgements. Both sides use it.

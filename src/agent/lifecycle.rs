@@ -25,6 +25,8 @@ struct Pending {
     publish: PublishId,
     /// When the answer counts as lost; `None` while the connection is gone.
     give_up: Option<Duration>,
+    /// It is: the next attempt is due, but a late answer still counts.
+    lost: bool,
     unmanage: bool,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn subscribed(work: &mut Work<'_>) {
     let session_kept = work.v.session_kept;
     let lifecycle = &mut work.v.lifecycle;
     match &mut lifecycle.pending {
-        Some(pending) if session_kept => {
+        Some(pending) if session_kept && !pending.lost => {
             pending.give_up = Some(give_up);
             return;
         }
@@ -109,8 +111,9 @@ pub(super) fn due(work: &mut Work<'_>) {
         return;
     }
     let lost = |pending: &Pending| pending.give_up.is_some_and(|at| work.now.boottime >= at);
-    if work.v.lifecycle.pending.as_ref().is_some_and(lost) {
-        work.v.lifecycle.pending = None;
+    if let Some(pending) = work.v.lifecycle.pending.as_mut().filter(|pending| lost(pending)) {
+        pending.lost = true;
+        pending.give_up = None;
         let pause = try_later(work);
         let text = format!(
             "the service did not answer manage within {} s; next attempt in {} s: is the service running, and may this device publish?",
@@ -162,14 +165,15 @@ pub(super) fn send(work: &mut Work<'_>) {
 }
 
 fn may_send(work: &Work<'_>) -> bool {
-    work.v.subscribed && work.v.lifecycle.pending.is_none() && !silent(work) && !work.answers_owed()
+    let waiting = work.v.lifecycle.pending.as_ref().is_some_and(|pending| !pending.lost);
+    work.v.subscribed && !waiting && !silent(work) && !work.answers_owed()
 }
 
 pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let lifecycle = &work.v.lifecycle;
     match &lifecycle.pending {
-        Some(pending) => pending.give_up.filter(|_| work.v.subscribed),
-        None => lifecycle.due.filter(|_| may_send(work)),
+        Some(pending) if !pending.lost => pending.give_up.filter(|_| work.v.subscribed),
+        _ => lifecycle.due.filter(|_| may_send(work)),
     }
 }
 

@@ -88,7 +88,11 @@ pub(super) fn subscribed(work: &mut Work<'_>) {
 }
 
 pub(super) fn configured(work: &mut Work<'_>, old: &Settings) {
-    let changed = content(&work.settings) != content(old);
+    if work.settings.address != old.address {
+        // Another device: nobody has answered to this one yet.
+        work.v.lifecycle = Lifecycle::default();
+    }
+    let changed = content(&work.settings) != content(old) || work.settings.address != old.address;
     if work.d.wish == Wish::Managed && (changed || work.v.lifecycle.refusal.is_some()) {
         work.v.lifecycle.stale = work.v.lifecycle.pending.is_some();
         work.v.lifecycle.due = Some(work.now.boottime);
@@ -158,6 +162,7 @@ pub(super) fn send(work: &mut Work<'_>) {
         req_id,
         publish,
         give_up,
+        lost: false,
         unmanage,
     });
     work.v.lifecycle.due = None;
@@ -188,6 +193,21 @@ pub(super) fn not_published(work: &mut Work<'_>, id: PublishId) {
         work.v.lifecycle.pending = None;
         work.v.lifecycle.due = Some(work.now.boottime);
     }
+}
+
+/// The broker does not take it: the connection ended right after it, again and again.
+pub(super) fn publish_refused(work: &mut Work<'_>, id: PublishId) -> bool {
+    if work
+        .v
+        .lifecycle
+        .pending
+        .take_if(|pending| pending.publish == id)
+        .is_none()
+    {
+        return false;
+    }
+    work.v.lifecycle.due = Some(work.after(NOT_REGISTERED_PAUSE));
+    true
 }
 
 /// True when the response was to a manage or unmanage of ours.

@@ -117,3 +117,15 @@ fn records_that_the_full_outbox_dropped_are_forgotten_and_told() {
     assert_eq!(driver.on("log").len(), 1);
     assert_eq!(driver.agent.status().owed, 0);
 }
+
+#[test]
+fn con_11_what_the_broker_never_takes_is_given_up_and_told() {
+    let mut driver = Driver::managed();
+    driver.receive("iotdm-1/cancel", r#"{"reqId":"a"}"#);
+    let id = driver.published[0].0;
+    driver.event(Event::PublishRefused(id));
+    assert!(driver.outbox.is_empty());
+    assert!(driver.said.last().unwrap().1.contains("check its ACL"));
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(driver.on("response").len(), 1);
+}

@@ -1,0 +1,1 @@
+//! RAUC: absent, scripted, and the real service where it is installed.

@@ -86,6 +86,14 @@ async fn dropping_a_lock_lets_logind_go_on() {
 }
 
 #[tokio::test]
+async fn a_child_process_does_not_inherit_a_lock() {
+    let (_bus, _service, logind) = rig().await;
+    let lock = logind.take_delay_lock("telling the service").await.unwrap();
+    let flags = nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+    assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
+}
+
+#[tokio::test]
 async fn an_old_logind_without_flags_is_asked_the_old_way() {
     let (_bus, service, logind) = rig().await;
     service

@@ -65,6 +65,19 @@ impl PrivateBus {
         }
     }
 
+    /// Returns once somebody owns `name`.
+    pub async fn appears(&self, name: &str) {
+        let connection = zbus::connection::Builder::address(self.address())
+            .build()
+            .await
+            .unwrap();
+        let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let mut changes = bus.receive_name_owner_changed().await.unwrap();
+        while !bus.name_has_owner(name.try_into().unwrap()).await.unwrap() {
+            changes.next().await.unwrap();
+        }
+    }
+
     /// What belongs into `DBUS_SYSTEM_BUS_ADDRESS`.
     pub fn address(&self) -> &str {
         &self.address
@@ -189,7 +202,7 @@ pub async fn login1(bus: &PrivateBus) -> Scripted {
     service
 }
 
-/// A block lock on shutdown held by user 0.
+/// A block lock on shutdown held by user 4711.
 pub fn block_lock(who: &str, why: &str) -> (String, String, String, String, u32, u32) {
     (
         "shutdown:sleep".to_owned(),

@@ -125,7 +125,6 @@ impl Outbox {
                 limit,
             });
         }
-        self.settle()?;
         self.make_room(ENTRY_OVERHEAD + bytes)?;
         let (segment, active) = self.youngest();
         let seq = active.next_seq();
@@ -144,7 +143,8 @@ impl Outbox {
     /// Forgets the entry. One that is not there, or no more, is fine.
     ///
     /// # Errors
-    /// The entry is forgotten all the same, until a restart; the record of it is written as soon as the disk lets it.
+    /// The entry is forgotten all the same, until a restart. The record of it is owed: every later removal and sync
+    /// tries to write it.
     pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
         let Some(segment) = self.segments.iter_mut().find(|segment| segment.live.contains_key(&seq)) else {
             return Ok(());

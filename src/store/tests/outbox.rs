@@ -242,6 +242,53 @@ fn a_segment_that_was_given_up_stays_gone_when_its_file_comes_back() {
 }
 
 #[test]
+fn a_move_cut_off_at_any_byte_neither_loses_nor_doubles_an_entry() {
+    let dir = scratch();
+    let (mut outbox, _) = open(dir.path());
+    for name in ["first", "second", "third"] {
+        outbox.append(name.as_bytes()).unwrap();
+    }
+    let wanted = found(dir.path());
+    // Until the oldest segment goes: what it still holds is moved.
+    let mut before = files(dir.path());
+    loop {
+        let done = outbox.append(b"answered at once").unwrap();
+        if !before.iter().all(|(path, _)| path.exists()) {
+            outbox.remove(done.seq).unwrap();
+            break;
+        }
+        outbox.remove(done.seq).unwrap();
+        before = files(dir.path());
+    }
+    let after = files(dir.path());
+    let youngest = after.last().unwrap();
+    for cut in 0..youngest.1.len() {
+        let mut files: Vec<_> = before.iter().filter(|(path, _)| path != &youngest.0).cloned().collect();
+        files.push((youngest.0.clone(), youngest.1[..cut].to_vec()));
+        let again = restore(&files);
+        let (mut outbox, recovered) = open(again.path());
+        let came: Vec<_> = recovered
+            .records
+            .into_iter()
+            .filter(|(_, payload)| payload != b"answered at once")
+            .collect();
+        assert_eq!(came, wanted, "cut at {cut}");
+        // Each is there once: removed once, it is gone.
+        for (seq, _) in &wanted {
+            let live = outbox.live();
+            outbox.remove(*seq).unwrap();
+            assert_eq!(outbox.live(), live - 1);
+        }
+        outbox.sync().unwrap();
+        assert!(
+            found(again.path())
+                .iter()
+                .all(|(seq, _)| wanted.iter().all(|(other, _)| other != seq))
+        );
+    }
+}
+
+#[test]
 fn a_segment_that_the_medium_does_not_give_back_is_told_and_the_others_are_read() {
     let dir = scratch();
     let (mut outbox, _) = open(dir.path());

@@ -203,6 +203,28 @@ fn what_is_removed_on_a_full_disk_frees_room_and_stays_removed() {
 }
 
 #[test]
+fn a_removal_that_a_full_disk_did_not_take_is_written_by_the_first_sync_with_room() {
+    let disk = SmallDisk::mount("size=64k");
+    let (mut outbox, _) = Outbox::open(&disk.outbox(), LIMITS).unwrap();
+    let seq = outbox.append(b"answered").unwrap().seq;
+    disk.fill(0);
+    while outbox.append(b"").is_ok() {}
+    let left = outbox.live() - 1;
+    assert_eq!(outbox.remove(seq).unwrap_err().kind(), StoreErrorKind::DiskFull);
+    assert_eq!(outbox.live(), left);
+    for _ in 0..10 {
+        outbox.sync().unwrap();
+        assert!(outbox.dirty());
+    }
+    disk.make_room();
+    outbox.sync().unwrap();
+    assert!(!outbox.dirty());
+    let (_, recovered) = Outbox::open(&disk.outbox(), LIMITS).unwrap();
+    assert_eq!(recovered.records.len(), left);
+    assert!(recovered.records.iter().all(|(other, _)| *other != seq));
+}
+
+#[test]
 fn a_read_only_disk_is_told_from_a_full_one() {
     let disk = SmallDisk::mount("size=64k,ro");
     let error = StateFile::open(&disk.path).unwrap_err();

@@ -73,6 +73,21 @@ impl Gateway {
         succeeded(self.script(&["exec"], &["sh", "-c", line]).output(), line)
     }
 
+    /// Runs a shell line as the agent would: in its unit, with all of the unit's directives, in place of the program.
+    /// Gives whether it succeeded and what it printed. The agent itself is stopped and stays so.
+    pub(crate) fn as_agent(&self, line: &str) -> (bool, String) {
+        self.sh("systemctl stop iotdm-agent; mkdir -p /run/systemd/system/iotdm-agent.service.d; : >/run/probe.out");
+        self.write("/run/probe", line);
+        self.write(
+            "/run/systemd/system/iotdm-agent.service.d/probe.conf",
+            "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh /run/probe\n\
+             StandardOutput=append:/run/probe.out\nStandardError=append:/run/probe.out\n",
+        );
+        self.sh("systemctl daemon-reload");
+        let succeeded = self.exec(&["systemctl", "start", "iotdm-agent"]).status.success();
+        (succeeded, self.sh("cat /run/probe.out"))
+    }
+
     /// Writes a file in the guest; owner and mode of a file that is there already stay.
     pub(crate) fn write(&self, path: &str, content: &str) {
         let mut child = self

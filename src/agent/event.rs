@@ -55,6 +55,8 @@ pub enum Event {
     Published(PublishId),
     /// The session gave the publish up; it must be made again.
     NotPublished(PublishId),
+    /// The broker ended the connection right after this publish, every time.
+    PublishRefused(PublishId),
     /// The one end of [`super::After::Reboot`].
     RebootEnded {
         /// Which.

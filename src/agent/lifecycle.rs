@@ -25,6 +25,8 @@ struct Pending {
     publish: PublishId,
     /// When the answer counts as lost; `None` while the connection is gone.
     give_up: Option<Duration>,
+    /// It is: the next attempt is due, but a late answer still counts.
+    lost: bool,
     unmanage: bool,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn subscribed(work: &mut Work<'_>) {
     let session_kept = work.v.session_kept;
     let lifecycle = &mut work.v.lifecycle;
     match &mut lifecycle.pending {
-        Some(pending) if session_kept => {
+        Some(pending) if session_kept && !pending.lost => {
             pending.give_up = Some(give_up);
             return;
         }
@@ -86,7 +88,11 @@ pub(super) fn subscribed(work: &mut Work<'_>) {
 }
 
 pub(super) fn configured(work: &mut Work<'_>, old: &Settings) {
-    let changed = content(&work.settings) != content(old);
+    if work.settings.address != old.address {
+        // Another device: nobody has answered to this one yet.
+        work.v.lifecycle = Lifecycle::default();
+    }
+    let changed = content(&work.settings) != content(old) || work.settings.address != old.address;
     if work.d.wish == Wish::Managed && (changed || work.v.lifecycle.refusal.is_some()) {
         work.v.lifecycle.stale = work.v.lifecycle.pending.is_some();
         work.v.lifecycle.due = Some(work.now.boottime);
@@ -109,8 +115,9 @@ pub(super) fn due(work: &mut Work<'_>) {
         return;
     }
     let lost = |pending: &Pending| pending.give_up.is_some_and(|at| work.now.boottime >= at);
-    if work.v.lifecycle.pending.as_ref().is_some_and(lost) {
-        work.v.lifecycle.pending = None;
+    if let Some(pending) = work.v.lifecycle.pending.as_mut().filter(|pending| lost(pending)) {
+        pending.lost = true;
+        pending.give_up = None;
         let pause = try_later(work);
         let text = format!(
             "the service did not answer manage within {} s; next attempt in {} s: is the service running, and may this device publish?",
@@ -155,6 +162,7 @@ pub(super) fn send(work: &mut Work<'_>) {
         req_id,
         publish,
         give_up,
+        lost: false,
         unmanage,
     });
     work.v.lifecycle.due = None;
@@ -162,14 +170,15 @@ pub(super) fn send(work: &mut Work<'_>) {
 }
 
 fn may_send(work: &Work<'_>) -> bool {
-    work.v.subscribed && work.v.lifecycle.pending.is_none() && !silent(work) && !work.answers_owed()
+    let waiting = work.v.lifecycle.pending.as_ref().is_some_and(|pending| !pending.lost);
+    work.v.subscribed && !waiting && !silent(work) && !work.answers_owed()
 }
 
 pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let lifecycle = &work.v.lifecycle;
     match &lifecycle.pending {
-        Some(pending) => pending.give_up.filter(|_| work.v.subscribed),
-        None => lifecycle.due.filter(|_| may_send(work)),
+        Some(pending) if !pending.lost => pending.give_up.filter(|_| work.v.subscribed),
+        _ => lifecycle.due.filter(|_| may_send(work)),
     }
 }
 
@@ -184,6 +193,21 @@ pub(super) fn not_published(work: &mut Work<'_>, id: PublishId) {
         work.v.lifecycle.pending = None;
         work.v.lifecycle.due = Some(work.now.boottime);
     }
+}
+
+/// The broker does not take it: the connection ended right after it, again and again.
+pub(super) fn publish_refused(work: &mut Work<'_>, id: PublishId) -> bool {
+    if work
+        .v
+        .lifecycle
+        .pending
+        .take_if(|pending| pending.publish == id)
+        .is_none()
+    {
+        return false;
+    }
+    work.v.lifecycle.due = Some(work.after(NOT_REGISTERED_PAUSE));
+    true
 }
 
 /// True when the response was to a manage or unmanage of ours.

@@ -133,6 +133,7 @@ impl Agent {
             Event::Message(message) => inbox::message(&mut work, message),
             Event::Published(id) => work.published(*id),
             Event::NotPublished(id) => work.not_published(*id),
+            Event::PublishRefused(id) => work.publish_refused(*id),
             Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
             Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),

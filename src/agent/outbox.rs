@@ -250,6 +250,15 @@ pub(super) fn not_published(work: &mut Work<'_>, id: PublishId) {
     }
 }
 
+/// The broker does not take it: the connection ended right after it, again and again.
+pub(super) fn publish_refused(work: &mut Work<'_>, id: PublishId) -> bool {
+    let found = position(work, id);
+    if let Some(index) = found {
+        settle(work, index);
+    }
+    found.is_some()
+}
+
 /// True when the response was to a record of ours.
 pub(super) fn answered(work: &mut Work<'_>, response: &Response) -> bool {
     let ours = |entry: &Entry| match &entry.state {

@@ -149,6 +149,25 @@ impl<'a> Work<'a> {
         lifecycle::not_published(self, id);
     }
 
+    /// The broker ends the connection whenever this publish arrives: it is given up, or nothing else would get through.
+    pub(super) fn publish_refused(&mut self, id: PublishId) {
+        let answer = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id);
+        let what = if let Some(at) = answer {
+            let (_, key, rc) = self.v.answers_in_flight.remove(at);
+            self.change(Change::Delivered(key, rc));
+            "an answer was given up"
+        } else if outbox::publish_refused(self, id) {
+            "a record of the outbox was given up"
+        } else if lifecycle::publish_refused(self, id) {
+            "the next attempt to manage is in an hour"
+        } else {
+            return;
+        };
+        let text =
+            format!("the broker ended the connection three times right after one publish: check its ACL; {what}");
+        self.say(Level::Error, Topic::Dropped, text);
+    }
+
     /// Publishes what is due, in the order that the protocol needs: answers, what must precede a manage, the manage,
     /// everything else.
     pub(super) fn pump(&mut self) {

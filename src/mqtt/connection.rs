@@ -221,12 +221,10 @@ impl Driver {
     fn subscribed(&mut self, connection: &Connection, progressed: Option<Progressed>) -> Option<End> {
         match progressed? {
             Progressed::RequiredStand => {
-                tracing::info!("connected to the broker and subscribed");
                 self.emit(Event::Subscribed);
                 None
             }
             Progressed::OptionalRefused(filter) => {
-                tracing::warn!(%filter, "the broker refuses an optional subscription");
                 self.emit(Event::SubscriptionRefused { filter });
                 None
             }

@@ -43,27 +43,27 @@ impl Service {
             Report::Manage(manage) => self.manage(now, row, manage, req_id, step),
             Report::Unmanage => {
                 row.managed = None;
-                self.change(step, Change::PutDevice(row));
+                self.change(step, Change::PutDevice(Box::new(row)));
                 self.fail_open(now, device, "the device was unmanaged", step);
                 Answer::ok()
             }
             Report::Location(location) => {
                 row.location = Some(stored(&location, now));
-                self.change(step, Change::PutDevice(row));
+                self.change(step, Change::PutDevice(Box::new(row)));
                 Answer::ok()
             }
             Report::AddLog(entry) => {
-                self.change(step, Change::PutDevice(row));
+                self.change(step, Change::PutDevice(Box::new(row)));
                 self.change(step, Change::AddLog(log_row(device, now, entry, req_id)));
                 Answer::ok()
             }
             Report::ClearLogs => {
-                self.change(step, Change::PutDevice(row));
+                self.change(step, Change::PutDevice(Box::new(row)));
                 self.change(step, Change::ClearLogs(device.clone()));
                 Answer::ok()
             }
             Report::AddErrorCode(code) => {
-                self.change(step, Change::PutDevice(row));
+                self.change(step, Change::PutDevice(Box::new(row)));
                 let row = ErrorCodeRow {
                     device: device.clone(),
                     received_ms: now.unix_ms,
@@ -74,7 +74,7 @@ impl Service {
                 Answer::ok()
             }
             Report::ClearErrorCodes => {
-                self.change(step, Change::PutDevice(row));
+                self.change(step, Change::PutDevice(Box::new(row)));
                 self.change(step, Change::ClearErrorCodes(device.clone()));
                 Answer::ok()
             }
@@ -95,12 +95,9 @@ impl Service {
         {
             return Answer::refused(Rc::BAD_REQUEST, malformed.to_string());
         }
-        if let Some(req_id) = req_id {
-            // MQTT may deliver a manage twice, the second time after the 202 of a reboot that came later.
-            if row.manages.contains(req_id) {
-                self.change(step, Change::PutDevice(row));
-                return Answer::ok();
-            }
+        // MQTT may deliver a manage twice, the second time after the 202 of a reboot that came later.
+        let again = req_id.is_some_and(|req_id| row.manages.contains(req_id));
+        if let Some(req_id) = req_id.filter(|_| !again) {
             row.manages.push(req_id.clone());
             let surplus = row.manages.len().saturating_sub(DeviceRow::MANAGES);
             row.manages.drain(..surplus);
@@ -136,8 +133,10 @@ impl Service {
             observed,
         });
         let device = row.device.clone();
-        self.change(step, Change::PutDevice(row));
-        self.complete_accepted(now, &device, step);
+        self.change(step, Change::PutDevice(Box::new(row)));
+        if !again {
+            self.complete_accepted(now, &device, step);
+        }
         Answer::ok()
     }
 
@@ -166,7 +165,7 @@ impl Service {
             }
         }
         managed.firmware = firmware;
-        self.change(step, Change::PutDevice(row));
+        self.change(step, Change::PutDevice(Box::new(row)));
         Answer::ok()
     }
 
@@ -176,7 +175,7 @@ impl Service {
             return;
         };
         row.managed = None;
-        self.change(step, Change::PutDevice(row));
+        self.change(step, Change::PutDevice(Box::new(row)));
         let text = "is no longer managed: its lifetime passed without another manage".to_owned();
         say(now, step, Some(device.clone()), "dormant", text);
         self.fail_open(now, device, "the device became dormant: its lifetime passed", step);

@@ -290,7 +290,7 @@ impl Service {
     fn seen(&mut self, now: Now, device: &Device, step: &mut Step) {
         if let Some(mut row) = self.tables.device(device).cloned() {
             row.last_seen_ms = now.unix_ms;
-            self.change(step, Change::PutDevice(row));
+            self.change(step, Change::PutDevice(Box::new(row)));
         }
     }
 }

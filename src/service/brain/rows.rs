@@ -204,7 +204,7 @@ pub struct ErrorCodeRow {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Insert or replace.
-    PutDevice(DeviceRow),
+    PutDevice(Box<DeviceRow>),
     /// Insert or replace.
     PutRequest(RequestRow),
     /// The request with this number, and how its devices stand with it.

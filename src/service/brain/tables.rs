@@ -54,7 +54,7 @@ impl Tables {
 
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
-            Change::PutDevice(row) => self.put_device(row.clone()),
+            Change::PutDevice(row) => self.put_device((**row).clone()),
             Change::PutRequest(row) => self.put_request(row.clone()),
             Change::DeleteRequest(number) => self.delete_request(*number),
             Change::PutStatus(row) => self.put_status(row.clone()),

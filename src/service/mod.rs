@@ -7,3 +7,4 @@
 //! (device management requests, devices, diagnostics).
 
 pub mod brain;
+pub mod registry;

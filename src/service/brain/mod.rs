@@ -50,8 +50,8 @@ pub struct Service {
     connected: bool,
     next_publish: u64,
     /// Requests that were handed to the session and whose PUBACK is not in yet.
-    in_flight: BTreeMap<PublishId, (u64, Device)>,
-    in_flight_keys: BTreeSet<(u64, Device)>,
+    in_flight: BTreeMap<PublishId, (i64, Device)>,
+    in_flight_keys: BTreeSet<(i64, Device)>,
 }
 
 impl Service {
@@ -128,7 +128,7 @@ impl Service {
     }
 
     /// All requests, oldest first, after the one with this number.
-    pub fn requests_after(&self, after: u64) -> impl Iterator<Item = &RequestRow> {
+    pub fn requests_after(&self, after: i64) -> impl Iterator<Item = &RequestRow> {
         self.tables.requests_after(after)
     }
 

@@ -131,7 +131,7 @@ impl Service {
         Ok(Reply::Deleted)
     }
 
-    fn number(&self, id: &str) -> Result<u64, Refusal> {
+    fn number(&self, id: &str) -> Result<i64, Refusal> {
         let row = self.tables.request(id);
         row.map(|row| row.number)
             .ok_or_else(|| refusal(RefusalKind::NotFound, format!("there is no request {}", clean(id))))
@@ -259,7 +259,7 @@ impl Service {
         }
     }
 
-    pub(super) fn on_timeout(&mut self, now: Now, number: u64, step: &mut Step) {
+    pub(super) fn on_timeout(&mut self, now: Now, number: i64, step: &mut Step) {
         for row in self.tables.open_with(number) {
             let why = match (row.sent_ms, row.accepted_ms) {
                 (_, Some(_)) => "the device answered 202, but no manage came in time",

@@ -98,8 +98,8 @@ impl Action {
 /// A request for an action on one or more devices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestRow {
-    /// Counts up; the order of the list.
-    pub number: u64,
+    /// Counts up from 1; the order of the list.
+    pub number: i64,
     /// A UUID.
     pub id: String,
     /// What is asked for.
@@ -138,7 +138,7 @@ impl Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusRow {
     /// The request's number.
-    pub request: u64,
+    pub request: i64,
     /// The device.
     pub device: Device,
     /// The request id on the wire, this device's own; kept when the request is published again.
@@ -205,10 +205,10 @@ pub struct ErrorCodeRow {
 pub enum Change {
     /// Insert or replace.
     PutDevice(Box<DeviceRow>),
-    /// Insert or replace.
+    /// Insert; a request itself never changes.
     PutRequest(RequestRow),
     /// The request with this number, and how its devices stand with it.
-    DeleteRequest(u64),
+    DeleteRequest(i64),
     /// Insert or replace.
     PutStatus(StatusRow),
     /// One more.

@@ -12,24 +12,24 @@ pub(super) enum Due {
     /// The lifetime of a device has passed.
     Dormant(Device),
     /// The timeout of a request has passed.
-    Timeout(u64),
+    Timeout(i64),
 }
 
 /// A status row's key: the request's number and the device.
-pub(super) type Key = (u64, Device);
+pub(super) type Key = (i64, Device);
 
 /// All rows and the indexes over them.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     devices: BTreeMap<Device, DeviceRow>,
-    requests: BTreeMap<u64, RequestRow>,
-    numbers: HashMap<String, u64>,
+    requests: BTreeMap<i64, RequestRow>,
+    numbers: HashMap<String, i64>,
     statuses: BTreeMap<Key, StatusRow>,
     req_ids: HashMap<ReqId, Key>,
     /// Which requests are in progress with a device.
-    open: BTreeMap<Device, BTreeSet<u64>>,
+    open: BTreeMap<Device, BTreeSet<i64>>,
     /// With how many devices a request is in progress; none is left out.
-    open_devices: BTreeMap<u64, usize>,
+    open_devices: BTreeMap<i64, usize>,
     /// In progress and without a PUBACK.
     unsent: BTreeSet<Key>,
     due: BTreeSet<(i64, Due)>,
@@ -80,7 +80,7 @@ impl Tables {
         self.requests.insert(row.number, row);
     }
 
-    fn delete_request(&mut self, number: u64) {
+    fn delete_request(&mut self, number: i64) {
         let devices: Vec<Device> = self
             .statuses_after(number, None)
             .map(|row| row.device.clone())
@@ -156,7 +156,7 @@ impl Tables {
         self.requests.get(self.numbers.get(id)?)
     }
 
-    pub(super) fn request_by_number(&self, number: u64) -> Option<&RequestRow> {
+    pub(super) fn request_by_number(&self, number: i64) -> Option<&RequestRow> {
         self.requests.get(&number)
     }
 
@@ -164,22 +164,22 @@ impl Tables {
         self.requests.len()
     }
 
-    pub(super) fn requests_after(&self, after: u64) -> impl Iterator<Item = &RequestRow> {
+    pub(super) fn requests_after(&self, after: i64) -> impl Iterator<Item = &RequestRow> {
         self.requests
             .range((Bound::Excluded(after), Bound::Unbounded))
             .map(|(_, row)| row)
     }
 
     /// The number of the next request: one more than the largest that is kept.
-    pub(super) fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> i64 {
         self.requests.last_key_value().map_or(1, |(number, _)| number + 1)
     }
 
-    pub(super) fn is_complete(&self, number: u64) -> bool {
+    pub(super) fn is_complete(&self, number: i64) -> bool {
         !self.open_devices.contains_key(&number)
     }
 
-    pub(super) fn status(&self, number: u64, device: &Device) -> Option<&StatusRow> {
+    pub(super) fn status(&self, number: i64, device: &Device) -> Option<&StatusRow> {
         self.statuses.get(&(number, device.clone()))
     }
 
@@ -191,11 +191,11 @@ impl Tables {
         self.statuses.len()
     }
 
-    pub(super) fn status_count(&self, number: u64) -> usize {
+    pub(super) fn status_count(&self, number: i64) -> usize {
         self.statuses_after(number, None).count()
     }
 
-    pub(super) fn statuses_after(&self, number: u64, after: Option<&Device>) -> impl Iterator<Item = &StatusRow> {
+    pub(super) fn statuses_after(&self, number: i64, after: Option<&Device>) -> impl Iterator<Item = &StatusRow> {
         let after = after.cloned();
         self.statuses
             .range(match &after {
@@ -216,7 +216,7 @@ impl Tables {
     }
 
     /// What is in progress with a request.
-    pub(super) fn open_with(&self, number: u64) -> Vec<StatusRow> {
+    pub(super) fn open_with(&self, number: i64) -> Vec<StatusRow> {
         self.statuses_after(number, None)
             .filter(|row| !row.is_complete())
             .cloned()

@@ -40,7 +40,7 @@ fn a_brain_restored_from_the_registry_equals_the_brain_before() {
     scene.say(
         &gw(),
         ToService::Location,
-        json!({"d": {"latitude": 0.1, "longitude": -179.123456789012345}}),
+        json!({"d": {"latitude": 0.1, "longitude": -179.123456789}}),
     );
     let (first, sent) = scene.reboot(&[gw()]);
     scene.handle(Event::Published(sent[0].0));

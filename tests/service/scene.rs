@@ -17,6 +17,9 @@ pub struct Scene {
     pub changes: Vec<Change>,
 }
 
+/// A request as it was published: its id, topic and payload.
+pub type Sent = (PublishId, String, Value);
+
 /// What a message led to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -110,7 +113,7 @@ impl Scene {
         self.raw(&topic, &response.to_payload())
     }
 
-    pub fn create(&mut self, request: NewRequest) -> (Result<Reply, Refusal>, Vec<(PublishId, String, Value)>) {
+    pub fn create(&mut self, request: NewRequest) -> (Result<Reply, Refusal>, Vec<Sent>) {
         let step = self.handle(Event::Create(request));
         let sent = published(&step);
         let mut replies = step.effects.into_iter().filter_map(|effect| match effect {
@@ -123,7 +126,7 @@ impl Scene {
     }
 
     /// Asks for a reboot of these devices and returns the request's id and what was published.
-    pub fn reboot(&mut self, devices: &[Device]) -> (String, Vec<(PublishId, String, Value)>) {
+    pub fn reboot(&mut self, devices: &[Device]) -> (String, Vec<Sent>) {
         let (reply, sent) = self.create(reboot_of(devices));
         match reply {
             Ok(Reply::Created { id }) => (id, sent),
@@ -151,7 +154,7 @@ pub fn reboot_of(devices: &[Device]) -> NewRequest {
 }
 
 /// The requests among what is published.
-pub fn published(step: &Step) -> Vec<(PublishId, String, Value)> {
+pub fn published(step: &Step) -> Vec<Sent> {
     let requests = step.effects.iter().filter_map(|effect| match effect {
         Effect::Publish { id, topic, payload } => match ToDevice::parse(topic).unwrap() {
             (_, ToDevice::Response) => None,

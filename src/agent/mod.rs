@@ -1,1 +1,205 @@
-//! The brain: one state machine per noun. Event in, step out. No I/O, no clock, no randomness.
+//! The brain: what the agent does, as a pure function of what it knows and what happens.
+//!
+//! No I/O, no clock, no randomness. [`Agent::handle`] takes an event and says what is to be written first
+//! ([`Step::owe`], [`Step::commit`]) and what is done once that is on the disk ([`Step::after`]). When the disk
+//! refuses, nothing of the step has happened; the same event is handled again with [`Disk::Refuses`], and the answer
+//! is a step that writes nothing and starts nothing.
+//!
+//! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `handled` (requests that must not be executed
+//! twice), `outbox` (what the service has not confirmed yet), `inbox` (what the service says). Shared between them
+//! is only [`durable::Exclusive`].
+//!
+//! Facts: Device Management Protocol, "device management requests" and "device model"; org.freedesktop.login1(5).
+
+pub mod durable;
+pub mod effect;
+pub mod event;
+pub mod handled;
+mod ids;
+mod inbox;
+pub mod lifecycle;
+pub mod outbox;
+pub mod reboot;
+pub mod status;
+mod work;
+
+use std::time::Duration;
+
+pub use durable::Durable;
+pub use effect::{AckId, After, CommandId, Effect, OpId, OweId, PublishId, Say, Step};
+pub use event::{Event, RebootOutcome};
+pub use status::Status;
+
+use crate::protocol::Address;
+use crate::protocol::model::DeviceInfo;
+use work::Work;
+
+/// When something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Time since the kernel started, suspend included (`CLOCK_BOOTTIME`).
+    pub boottime: Duration,
+    /// Unix seconds; `None` while the clock is not set.
+    pub wall: Option<i64>,
+}
+
+/// Whether what a step commits can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk<'a> {
+    /// As far as anybody knows.
+    Works,
+    /// It has just refused, for this reason in words ("state disk full: ...").
+    Refuses(&'a str),
+}
+
+/// What the configuration and the host say, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The device's address in topics: short for a device session, long otherwise.
+    pub address: Address,
+    /// Manage lifetime in seconds: 0 or at least 3600.
+    pub lifetime: u64,
+    /// Metadata for the manage request; `None` leaves what the service has.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What the host and the configuration tell about the device.
+    pub device_info: DeviceInfo,
+    /// Whether a reboot may be asked for remotely.
+    pub reboot_enabled: bool,
+    /// The kernel's boot id of this boot: 32 hexadecimal digits.
+    pub boot_id: String,
+}
+
+/// What is lost when the process ends.
+#[derive(Debug, Clone, Default)]
+pub struct Volatile {
+    ids: ids::Ids,
+    subscribed: bool,
+    session_kept: bool,
+    lifecycle: lifecycle::Lifecycle,
+    reboot: reboot::Reboot,
+    outbox: outbox::Outbox,
+    answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
+    /// Answers that the broker has, and that are to be sent once more.
+    repeat: Vec<handled::Key>,
+    unsaved: Vec<durable::Change>,
+    retry_save_at: Option<Duration>,
+}
+
+/// The brain with its memory.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    settings: Settings,
+    durable: Durable,
+    volatile: Volatile,
+}
+
+/// How long after a refusal of the disk the next write is tried.
+const SAVE_RETRY: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// After a start: what was on the disk, and what the outbox still holds (oldest first).
+    ///
+    /// `seed` must be different at every start: ids of own requests and all jitter come from it.
+    /// Nothing happens yet; handle [`Event::Started`] first.
+    pub fn new(settings: Settings, durable: Durable, owed: Vec<(OweId, Vec<u8>)>, seed: [u8; 16]) -> Self {
+        let volatile = Volatile {
+            ids: ids::Ids::new(seed),
+            outbox: outbox::Outbox::restore(owed),
+            ..Volatile::default()
+        };
+        Agent {
+            settings,
+            durable,
+            volatile,
+        }
+    }
+
+    /// What to do about an event. Changes nothing; see [`Agent::adopt`].
+    pub fn handle(&self, now: Now, event: &Event, disk: Disk<'_>) -> Step {
+        let mut work = Work::new(self, now, disk);
+        if let Event::Configured(settings) = event {
+            work.settings = (**settings).clone();
+        }
+        match event {
+            Event::Started => reboot::recover(&mut work),
+            Event::Configured(_) => lifecycle::configured(&mut work, &self.settings),
+            Event::Connected { session_present } => work.v.session_kept = *session_present,
+            Event::Subscribed => {
+                work.v.subscribed = true;
+                lifecycle::subscribed(&mut work);
+                outbox::subscribed(&mut work);
+            }
+            Event::Disconnected => work.v.subscribed = false,
+            Event::Message(message) => inbox::message(&mut work, message),
+            Event::Published(id) => work.published(*id),
+            Event::NotPublished(id) => work.not_published(*id),
+            Event::PublishRefused(id) => work.publish_refused(*id),
+            Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
+            Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
+            Event::Manage(command) => lifecycle::manage_command(&mut work, *command),
+            Event::Unmanage(command) => lifecycle::unmanage_command(&mut work, *command),
+            Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
+            Event::Deadline => {}
+        }
+        reboot::due(&mut work);
+        lifecycle::due(&mut work);
+        outbox::due(&mut work);
+        work.pump();
+        work.finish()
+    }
+
+    /// Makes a step's memory the agent's own: after its commit has reached the disk (or when it has none), and before
+    /// [`Step::after`] runs.
+    pub fn adopt(&mut self, step: &Step, event: &Event) {
+        if let Event::Configured(settings) = event {
+            self.settings = (**settings).clone();
+        }
+        self.volatile = step.volatile.clone();
+        if let Some(durable) = &step.commit {
+            self.durable = durable.clone();
+        }
+    }
+
+    /// When [`Event::Deadline`] is due at the latest, in time since boot.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let work = Work::new(
+            self,
+            Now {
+                boottime: Duration::ZERO,
+                wall: None,
+            },
+            Disk::Works,
+        );
+        [
+            lifecycle::deadline(&work),
+            reboot::deadline(&work),
+            outbox::deadline(&work),
+            self.volatile.retry_save_at.filter(|_| work.unsaved()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What is on the disk.
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// What the configuration and the host say.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// For people: how things stand.
+    pub fn status(&self) -> Status {
+        status::of(&Work::new(
+            self,
+            Now {
+                boottime: Duration::ZERO,
+                wall: None,
+            },
+            Disk::Works,
+        ))
+    }
+}

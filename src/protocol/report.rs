@@ -13,7 +13,7 @@ use super::topic::ToService;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
     /// The device is, or stays, managed.
-    Manage(Manage),
+    Manage(Box<Manage>),
     /// The device is no longer managed.
     Unmanage,
     /// Where the device is.
@@ -80,7 +80,7 @@ impl Report {
         let needed = |d: Option<Value>| d.ok_or_else(|| Malformed::new("d", "is missing"));
         let read = || -> Result<Report, Malformed> {
             Ok(match kind {
-                ToService::Manage => Report::Manage(Manage::parse(d)?),
+                ToService::Manage => Report::Manage(Box::new(Manage::parse(d)?)),
                 ToService::Unmanage => Report::Unmanage,
                 ToService::Location => Report::Location(Location::parse("d", needed(d)?)?),
                 ToService::AddErrorCode => Report::AddErrorCode(error_code(needed(d)?)?),

@@ -1,0 +1,180 @@
+//! What must survive a power cut: exactly what is serialised.
+//!
+//! The format is an interface between versions: a newer agent reads what an older one wrote, and after a fall-back the
+//! older one reads what the newer one wrote. So members are only ever added, and what is not known is kept.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+use super::handled::{Answer, Handled, Key};
+
+/// Whether the device is to be managed. Survives restarts: an unmanaged device sends no manage until it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wish {
+    /// Yes.
+    #[default]
+    Managed,
+    /// No, and the service does not know yet.
+    Unmanaging,
+    /// No, and the service knows.
+    Unmanaged,
+}
+
+/// How far a reboot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RebootPhase {
+    /// The service asked; logind may have been asked.
+    Asked,
+    /// logind accepted.
+    Accepted,
+}
+
+/// A reboot that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebootState {
+    /// How far it is.
+    pub phase: RebootPhase,
+    /// The boot it began in; another boot id is the proof that it happened.
+    pub boot_id: String,
+    /// When the service asked, in milliseconds of time since boot.
+    pub asked_ms: u64,
+    /// When logind accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_ms: Option<u64>,
+    /// The requests that it answers.
+    #[serde(default)]
+    pub requests: Vec<Key>,
+}
+
+/// The one thing that the host does for the service at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Exclusive {
+    /// A reboot.
+    Reboot {
+        /// Its state.
+        reboot: RebootState,
+    },
+    /// Something that a newer version began: kept, and in the way of everything else.
+    Unknown(Value),
+}
+
+/// The durable memory.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Durable {
+    /// Whether the device is to be managed.
+    #[serde(default)]
+    pub wish: Wish,
+    /// What is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<Exclusive>,
+    /// Requests that must not be executed again, oldest first.
+    #[serde(default)]
+    pub handled: Vec<Handled>,
+    /// How many boots in a row the service ended within 10 minutes.
+    #[serde(default)]
+    pub short_boots: u32,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A change of the durable memory. Changes that the disk refused are kept, and tried again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The device is to be managed, or not.
+    Wish(Wish),
+    /// Something began, went on, or ended.
+    Exclusive(Option<Exclusive>),
+    /// A request is remembered, with its answer when there is one already.
+    Remember(Handled),
+    /// A remembered request has this answer now; it is to be sent.
+    Answer(Key, Answer),
+    /// The broker has the answer with this code.
+    Delivered(Key, crate::protocol::Rc),
+    /// See [`Durable::short_boots`].
+    ShortBoots(u32),
+}
+
+impl Durable {
+    /// Reads what the state file holds.
+    ///
+    /// # Errors
+    /// When it is not this document at all; a newer version's document is read for what is understood.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// As the state file holds it.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("all keys are strings")
+    }
+
+    /// The reboot that is under way.
+    pub fn reboot(&self) -> Option<&RebootState> {
+        match &self.exclusive {
+            Some(Exclusive::Reboot { reboot }) => Some(reboot),
+            _ => None,
+        }
+    }
+
+    /// Makes a change.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Wish(wish) => self.wish = *wish,
+            Change::Exclusive(exclusive) => self.exclusive = exclusive.clone(),
+            Change::Remember(handled) => super::handled::remember(&mut self.handled, handled.clone()),
+            Change::Answer(key, answer) => super::handled::answer(&mut self.handled, key, answer),
+            Change::Delivered(key, rc) => super::handled::delivered(&mut self.handled, key, *rc),
+            Change::ShortBoots(count) => self.short_boots = *count,
+        }
+    }
+}
+
+impl RebootState {
+    /// When the service asked, in time since boot.
+    pub fn asked(&self) -> Duration {
+        Duration::from_millis(self.asked_ms)
+    }
+
+    /// When logind accepted; when that is not known, when the service asked.
+    pub fn accepted(&self) -> Duration {
+        Duration::from_millis(self.accepted_ms.unwrap_or(self.asked_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_a_newer_version_wrote_is_read_for_what_is_understood_and_kept() {
+        let newer = serde_json::json!({
+            "wish": "unmanaged",
+            "exclusive": {"install": {"phase": "writing"}},
+            "handled": [{"key": {"op": "firmware_update", "hash": "00"}, "req_id": "a", "answer": {"rc": 202, "extra": 1}, "more": true}],
+            "short_boots": 1,
+            "observed": ["mgmt.firmware"],
+        });
+        let durable = Durable::from_json(newer.to_string().as_bytes()).unwrap();
+        assert_eq!(durable.wish, Wish::Unmanaged);
+        assert!(matches!(durable.exclusive, Some(Exclusive::Unknown(_))));
+        let again: Value = serde_json::from_slice(&durable.to_json()).unwrap();
+        for (name, value) in newer.as_object().unwrap() {
+            match name.as_str() {
+                "handled" => assert_eq!(again["handled"][0]["more"], true),
+                _ => assert_eq!(&again[name], value, "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_document_is_a_fresh_device() {
+        assert_eq!(Durable::from_json(b"{}").unwrap(), Durable::default());
+        assert!(Durable::from_json(b"[]").is_err());
+    }
+}

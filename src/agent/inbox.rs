@@ -1,0 +1,169 @@
+//! What the service says: read, checked, and handed to the noun that it is about.
+
+use super::durable::Wish;
+use super::effect::{AckId, Level, Topic};
+use super::event::Message;
+use super::work::Work;
+use super::{lifecycle, outbox, reboot};
+use crate::protocol::topic::TopicError;
+use crate::protocol::{Address, Malformed, Rc, ReqId, Request, Response, ToDevice, json};
+
+pub(super) fn message(work: &mut Work<'_>, message: &Message) {
+    let (address, kind) = match ToDevice::parse(&message.topic) {
+        Ok((address, kind)) => (address, Ok(kind)),
+        Err(TopicError::UnknownOperation { address, tail }) => (address, Err(tail)),
+        Err(TopicError::Foreign(topic)) => return foreign(work, message, &topic),
+    };
+    if address != work.settings.address {
+        let name = match address {
+            Address::Session => "a device session".to_owned(),
+            Address::Device(device) => device.to_string(),
+        };
+        return ignore(
+            work,
+            message.ack,
+            format!("a message for {name} was ignored: this agent answers only for itself"),
+        );
+    }
+    if message.retained {
+        let text = format!(
+            "a retained message on {} was ignored: it may be from any time",
+            message.topic
+        );
+        return ignore(work, message.ack, text);
+    }
+    match kind {
+        Ok(ToDevice::Response) => response(work, message),
+        Ok(kind) => match Request::parse(&kind, &message.payload) {
+            Ok((request, req_id)) => handle(work, message, &request, req_id),
+            Err(malformed) => refuse_malformed(work, message, &malformed),
+        },
+        Err(tail) => match json::envelope(&message.payload) {
+            Ok(envelope) => {
+                let reason = format!("the device management protocol has no operation {tail}");
+                say_refused(work, &message.topic, &reason);
+                answer(work, envelope.req_id, Rc::NOT_IMPLEMENTED, &reason);
+                work.ack(message.ack);
+            }
+            Err(malformed) => refuse_malformed(work, message, &malformed),
+        },
+    }
+}
+
+fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Option<ReqId>) {
+    if work.d.wish != Wish::Managed {
+        answer(
+            work,
+            req_id,
+            Rc::BAD_REQUEST,
+            "not managed: the device was taken out of management on the device itself",
+        );
+        work.ack(message.ack);
+        return;
+    }
+    let not_built = |what: &str| format!("{what} is not supported by this version of the agent");
+    match request {
+        Request::Reboot => return reboot::request(work, message.ack, req_id, message.dup),
+        // Nothing is observed, so there is nothing to stop.
+        Request::Cancel(_) => answer(work, req_id, Rc::OK, ""),
+        Request::Update(_) => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("updating attributes")),
+        Request::Observe(_) => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("observing attributes")),
+        Request::FactoryReset => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("factory reset")),
+        Request::FirmwareDownload | Request::FirmwareUpdate => {
+            answer(
+                work,
+                req_id,
+                Rc::NOT_IMPLEMENTED,
+                &not_built("firmware over the device management protocol"),
+            );
+        }
+        Request::Custom { bundle, .. } => {
+            answer(
+                work,
+                req_id,
+                Rc::NOT_IMPLEMENTED,
+                &format!("the agent has no extension package {bundle}"),
+            );
+        }
+    }
+    work.ack(message.ack);
+}
+
+/// Answers a request that changes nothing on the host; nobody waits for an answer without a request id.
+pub(super) fn answer(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason: &str) {
+    if let Some(req_id) = req_id {
+        outbox::owe_response(work, &Response::new(req_id, rc).message(reason));
+    }
+}
+
+fn response(work: &mut Work<'_>, message: &Message) {
+    match Response::parse(&message.payload) {
+        Ok(response) => {
+            let known = lifecycle::answered(work, &response) || outbox::answered(work, &response);
+            if !known {
+                let text = format!(
+                    "a response (rc {}) to the unknown request {:?} was ignored",
+                    response.rc,
+                    short(&response.req_id)
+                );
+                work.say(Level::Info, Topic::MessageRefused, text);
+            }
+        }
+        Err(malformed) => say_refused(work, &message.topic, &malformed.to_string()),
+    }
+    work.ack(message.ack);
+}
+
+fn refuse_malformed(work: &mut Work<'_>, message: &Message, malformed: &Malformed) {
+    say_refused(work, &message.topic, &malformed.to_string());
+    answer(work, malformed.req_id.clone(), Rc::BAD_REQUEST, &malformed.to_string());
+    work.ack(message.ack);
+}
+
+/// A topic outside the protocol: the platform's broker tells gateways this way what it refused.
+fn foreign(work: &mut Work<'_>, message: &Message, topic: &str) {
+    if !topic.starts_with("iot-2/") || !topic.ends_with("/notify") {
+        return ignore(
+            work,
+            message.ack,
+            format!("a message on {topic:?} was ignored: not a device management topic"),
+        );
+    }
+    let members = json::envelope(&message.payload)
+        .map(|envelope| envelope.members)
+        .unwrap_or_default();
+    let text = |name: &str| {
+        members
+            .get(name)
+            .and_then(|value| value.as_str())
+            .unwrap_or("?")
+            .chars()
+            .take(200)
+            .collect::<String>()
+    };
+    let code = members
+        .get("RC")
+        .map(|rc| format!(" (rc {rc}: {})", text("Message")))
+        .unwrap_or_default();
+    let line = format!(
+        "the broker refused a {} on {:?}{code}: check the gateway's role and resource groups",
+        text("Request"),
+        text("Topic"),
+    );
+    work.say(Level::Warning, Topic::MessageRefused, line);
+    work.ack(message.ack);
+}
+
+fn ignore(work: &mut Work<'_>, ack: AckId, text: String) {
+    work.say(Level::Warning, Topic::MessageRefused, text);
+    work.ack(ack);
+}
+
+fn say_refused(work: &mut Work<'_>, topic: &str, reason: &str) {
+    let text = format!("a message on {topic} was refused: {reason}");
+    work.say(Level::Warning, Topic::MessageRefused, text);
+}
+
+fn short(req_id: &ReqId) -> String {
+    req_id.as_str().chars().take(60).collect()
+}

@@ -1,0 +1,329 @@
+//! The reboot: asked, accepted, and proven by the kernel's boot id, never by a clock.
+//!
+//! `asked` is on the disk before logind is asked; `accepted` before the 202 goes out. In the next boot, either of them
+//! means that the reboot happened. In the same boot, `accepted` means silence until it is clear that it did not.
+//!
+//! Facts: protocol "reboot"; org.freedesktop.login1(5), RebootWithFlags and PrepareForShutdown.
+
+use std::time::Duration;
+
+use super::Disk;
+use super::durable::{Change, Exclusive, RebootPhase, RebootState};
+use super::effect::{AckId, Effect, Level, OpId, Topic};
+use super::event::RebootOutcome;
+use super::handled::{Answer, Handled, Key, find};
+use super::inbox::answer;
+use super::work::Work;
+use super::{lifecycle, outbox};
+use crate::protocol::diagnostics::{LogEntry, Severity};
+use crate::protocol::{Rc, ReqId, timestamp};
+
+/// The operation's name in the memory of handled requests.
+pub const OPERATION: &str = "reboot";
+/// An `asked` reboot older than this is not executed any more.
+pub const ASKED_LIMIT: Duration = Duration::from_secs(2 * 60);
+/// After this an `accepted` reboot did not happen.
+pub const ACCEPTED_LIMIT: Duration = Duration::from_secs(3 * 60);
+/// A boot that the service ends sooner than this is a short one.
+pub const SHORT_BOOT: Duration = Duration::from_secs(10 * 60);
+/// So many short boots in a row are allowed.
+pub const SHORT_BOOTS: u32 = 3;
+/// So many requests share one reboot.
+const MAX_REQUESTS: usize = 16;
+
+/// The volatile part of it.
+#[derive(Debug, Clone, Default)]
+pub struct Reboot {
+    op: Option<OpId>,
+    /// A refusal that is not told before it is on the disk: told and then forgotten, the reboot would be tried again.
+    held: Option<RebootOutcome>,
+}
+
+impl Reboot {
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+}
+
+pub(super) fn recover(work: &mut Work<'_>) {
+    let Some(reboot) = work.d.reboot().cloned() else { return };
+    if reboot.boot_id != work.settings.boot_id {
+        happened(work, &reboot);
+    } else if reboot.phase == RebootPhase::Asked {
+        if work.now.boottime.saturating_sub(reboot.asked()) < ASKED_LIMIT {
+            // `asked` is on the disk: it was read from there.
+            let op = work.start_reboot();
+            work.v.reboot.op = Some(op);
+        } else {
+            let message = "not executed: the agent was restarted, and the request was over 2 minutes old".to_owned();
+            conclude(
+                work,
+                RebootOutcome::Refused {
+                    rc: Rc::INTERNAL,
+                    message,
+                },
+            );
+        }
+    }
+}
+
+fn happened(work: &mut Work<'_>, reboot: &RebootState) {
+    let short = reboot.asked() < SHORT_BOOT;
+    let count = if short { work.d.short_boots.saturating_add(1) } else { 0 };
+    if count != work.d.short_boots {
+        work.change(Change::ShortBoots(count));
+    }
+    for key in &reboot.requests {
+        if find(&work.d.handled, key).is_some_and(|handled| handled.answer.is_none()) {
+            work.change(Change::Answer(key.clone(), Answer::new(Rc::ACCEPTED, "")));
+        }
+    }
+    work.change(Change::Exclusive(None));
+    work.say(
+        Level::Info,
+        Topic::RebootDone,
+        "the host has rebooted, as the service asked",
+    );
+}
+
+/// The service asks for a reboot.
+pub(super) fn request(work: &mut Work<'_>, ack: AckId, req_id: Option<ReqId>, dup: bool) {
+    work.ack(ack);
+    let key = req_id.as_ref().map(|req_id| Key::new(OPERATION, req_id));
+    if let Some(key) = &key
+        && let Some(known) = find(&work.d.handled, key)
+    {
+        let text = match &known.answer {
+            Some(answer) => format!(
+                "a reboot request was delivered again; it is answered {} again and not executed",
+                answer.rc
+            ),
+            None => "a reboot request was delivered again while it is being worked on".to_owned(),
+        };
+        work.say(Level::Info, Topic::RebootAsked, text);
+        if known_answer(work, key) {
+            work.answer_again(key.clone());
+        }
+        return;
+    }
+    if key.is_none() && dup {
+        let text = "a reboot request without reqId was delivered again and not executed: nobody can tell whether it was before";
+        return work.say(Level::Warning, Topic::RebootRefused, text);
+    }
+    if !work.settings.reboot_enabled {
+        let reason = "reboot is switched off in the device's configuration ([reboot] enabled = false)";
+        work.say(Level::Info, Topic::RebootRefused, reason);
+        return answer(work, req_id, Rc::NOT_IMPLEMENTED, reason);
+    }
+    match work.d.exclusive.clone() {
+        Some(Exclusive::Reboot { reboot }) => join(work, reboot, key, req_id),
+        Some(Exclusive::Unknown(_)) => {
+            refuse(
+                work,
+                key,
+                req_id,
+                "busy: a newer version of the agent began something that this version does not know",
+            );
+        }
+        None if work.d.short_boots >= SHORT_BOOTS && work.now.boottime < SHORT_BOOT => {
+            let reason = format!(
+                "refused: this would be reboot number {} in a row within 10 minutes of starting; wait until the device is up for 10 minutes",
+                SHORT_BOOTS + 1
+            );
+            refuse(work, key, req_id, &reason);
+        }
+        None => begin(work, key, req_id),
+    }
+}
+
+fn known_answer(work: &Work<'_>, key: &Key) -> bool {
+    find(&work.d.handled, key).is_some_and(|handled| handled.answer.is_some())
+}
+
+fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
+    if let Disk::Refuses(reason) = work.disk {
+        work.say(
+            Level::Error,
+            Topic::RebootRefused,
+            format!("a reboot was asked for and refused: {reason}"),
+        );
+        return answer(work, req_id, Rc::INTERNAL, reason);
+    }
+    if let (Some(key), Some(req_id)) = (&key, &req_id) {
+        work.change(Change::Remember(Handled::new(key.clone(), req_id, None)));
+    }
+    let reboot = RebootState {
+        phase: RebootPhase::Asked,
+        boot_id: work.settings.boot_id.clone(),
+        asked_ms: millis(work.now.boottime),
+        accepted_ms: None,
+        requests: key.into_iter().collect(),
+    };
+    work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+    work.say(Level::Info, Topic::RebootAsked, "the service asks for a reboot");
+    let op = work.start_reboot();
+    work.v.reboot = Reboot {
+        op: Some(op),
+        held: None,
+    };
+}
+
+/// A second request while a reboot is under way: one reboot answers both.
+fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: Option<ReqId>) {
+    let (Some(key), Some(req_id)) = (key, req_id) else {
+        return;
+    };
+    if reboot.requests.len() >= MAX_REQUESTS {
+        return refuse(work, Some(key), Some(req_id), "busy: a reboot is under way already");
+    }
+    let accepted = reboot.phase == RebootPhase::Accepted;
+    let given = accepted.then(|| Answer::new(Rc::ACCEPTED, ""));
+    work.change(Change::Remember(Handled::new(key.clone(), &req_id, given)));
+    reboot.requests.push(key);
+    work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+    work.say(
+        Level::Info,
+        Topic::RebootAsked,
+        "the service asks for another reboot while one is under way: one will do for both",
+    );
+}
+
+/// Refused for a reason that may be gone when the request is delivered again: remembered, so that it stays refused.
+fn refuse(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, reason: &str) {
+    work.say(
+        Level::Warning,
+        Topic::RebootRefused,
+        format!("a reboot was asked for and refused: {reason}"),
+    );
+    if let (Some(key), Some(req_id)) = (key, req_id) {
+        work.change(Change::Remember(Handled::new(
+            key,
+            &req_id,
+            Some(Answer::new(Rc::INTERNAL, reason)),
+        )));
+    }
+}
+
+/// logind answered.
+pub(super) fn ended(work: &mut Work<'_>, op: OpId, outcome: RebootOutcome) {
+    if work.v.reboot.op == Some(op) {
+        work.v.reboot.op = None;
+        conclude(work, outcome);
+    }
+}
+
+fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
+    let Some(mut reboot) = work
+        .d
+        .reboot()
+        .filter(|reboot| reboot.phase == RebootPhase::Asked)
+        .cloned()
+    else {
+        return;
+    };
+    match outcome {
+        RebootOutcome::Accepted => {
+            reboot.phase = RebootPhase::Accepted;
+            reboot.accepted_ms = Some(millis(work.now.boottime));
+            let requests = reboot.requests.clone();
+            work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+            if requests.is_empty() {
+                work.effect(Effect::ReleaseDelayLock);
+            }
+            for key in requests {
+                work.change(Change::Answer(key, Answer::new(Rc::ACCEPTED, "")));
+            }
+            work.say(
+                Level::Info,
+                Topic::RebootAccepted,
+                "logind accepted the reboot; the host goes down",
+            );
+        }
+        RebootOutcome::Refused { rc, message } => {
+            if let Disk::Refuses(_) = work.disk {
+                work.v.reboot.held = Some(RebootOutcome::Refused { rc, message });
+                return;
+            }
+            work.change(Change::Exclusive(None));
+            for key in reboot.requests {
+                work.change(Change::Answer(key, Answer::new(rc, message.as_str())));
+            }
+            work.effect(Effect::ReleaseDelayLock);
+            work.say(
+                Level::Warning,
+                Topic::RebootRefused,
+                format!("the reboot was refused: {message}"),
+            );
+        }
+    }
+}
+
+/// logind says that the host goes down, or that it does not after all.
+pub(super) fn preparing_for_shutdown(work: &mut Work<'_>, preparing: bool) {
+    let accepted = work
+        .d
+        .reboot()
+        .is_some_and(|reboot| reboot.phase == RebootPhase::Accepted);
+    if !preparing && accepted {
+        did_not_happen(work, "logind accepted the reboot and then called it off");
+    }
+}
+
+pub(super) fn due(work: &mut Work<'_>) {
+    if let Some(outcome) = work.v.reboot.held.take() {
+        if work.may_retry_save() || matches!(work.disk, Disk::Refuses(_)) {
+            conclude(work, outcome);
+        } else {
+            work.v.reboot.held = Some(outcome);
+        }
+    }
+    let overdue = |reboot: &RebootState| {
+        reboot.phase == RebootPhase::Accepted
+            && reboot.boot_id == work.settings.boot_id
+            && work.now.boottime >= reboot.accepted() + ACCEPTED_LIMIT
+    };
+    if work.d.reboot().is_some_and(overdue) {
+        did_not_happen(
+            work,
+            "logind accepted the reboot, but 3 minutes later the host was still up",
+        );
+    }
+    if counts_down(work) && work.now.boottime >= SHORT_BOOT {
+        work.change(Change::ShortBoots(0));
+    }
+}
+
+/// The count of short boots is forgotten when this boot is no short one.
+fn counts_down(work: &Work<'_>) -> bool {
+    work.d.short_boots > 0 && work.d.exclusive.is_none()
+}
+
+fn did_not_happen(work: &mut Work<'_>, reason: &str) {
+    let Some(reboot) = work.d.reboot().cloned() else { return };
+    let reason = format!("the reboot did not happen: {reason}");
+    work.change(Change::Exclusive(None));
+    for key in reboot.requests {
+        work.change(Change::Answer(key, Answer::new(Rc::INTERNAL, reason.as_str())));
+    }
+    work.effect(Effect::ReleaseDelayLock);
+    let entry = LogEntry {
+        message: reason.clone(),
+        severity: Severity::Error,
+        timestamp: work.now.wall.and_then(timestamp::format),
+        data: None,
+        extra: serde_json::Map::new(),
+    };
+    outbox::owe_log(work, &entry, true);
+    work.say(Level::Error, Topic::RebootDidNotHappen, reason);
+    lifecycle::wanted(work);
+}
+
+pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {
+    let accepted = work.d.reboot().filter(|reboot| reboot.phase == RebootPhase::Accepted);
+    let forget = counts_down(work).then_some(SHORT_BOOT);
+    accepted.map(|reboot| reboot.accepted() + ACCEPTED_LIMIT).or(forget)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,60 @@
+//! How things stand, for people and for `status --json`.
+
+use serde::Serialize;
+
+use super::durable::{Exclusive, RebootPhase, Wish};
+use super::work::Work;
+
+/// The brain's part of `iotdm-agent status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Whether the device is to be managed.
+    pub wish: Wish,
+    /// Whether the service answered 200 to a manage since the agent started.
+    pub managed: bool,
+    /// When that was, in unix seconds, if the clock was set.
+    pub managed_since: Option<i64>,
+    /// The return code of the last manage that was refused, with the service's reason.
+    pub manage_refused: Option<String>,
+    /// Whether the subscription stands.
+    pub subscribed: bool,
+    /// What is under way: `none`, `reboot asked`, `reboot accepted`, or something that this version does not know.
+    pub busy: &'static str,
+    /// Records in the outbox that the service has not confirmed.
+    pub owed: usize,
+    /// Answers that the broker does not have yet.
+    pub answers_owed: usize,
+    /// Requests that are remembered so that they are not executed again.
+    pub remembered: usize,
+    /// Whether the disk refuses to take changes.
+    pub unsaved: bool,
+}
+
+pub(super) fn of(work: &Work<'_>) -> Status {
+    let lifecycle = &work.v.lifecycle;
+    Status {
+        wish: work.d.wish,
+        managed: lifecycle.managed.is_some(),
+        managed_since: lifecycle.managed.and_then(|(_, wall)| wall),
+        manage_refused: lifecycle.refusal.as_ref().map(|(rc, message)| match message {
+            Some(message) => format!("rc {rc}: {message}"),
+            None => format!("rc {rc}"),
+        }),
+        subscribed: work.v.subscribed,
+        busy: match &work.d.exclusive {
+            None => "none",
+            Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
+            Some(Exclusive::Reboot { .. }) => "reboot accepted",
+            Some(Exclusive::Unknown(_)) => "something that this version does not know",
+        },
+        owed: work.v.outbox.len(),
+        answers_owed: work
+            .d
+            .handled
+            .iter()
+            .filter(|handled| handled.answer.is_some() && !handled.delivered)
+            .count(),
+        remembered: work.d.handled.len(),
+        unsaved: work.unsaved(),
+    }
+}

@@ -1,0 +1,236 @@
+//! A step in the making: the memory that is being changed, and what is to be done.
+
+use std::time::Duration;
+
+use super::durable::{Change, Durable};
+use super::effect::{AckId, After, Effect, Level, OpId, OweId, PublishId, Say, Step, Topic};
+use super::handled::Key;
+use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, outbox};
+use crate::protocol::{ReqId, Response, ToService};
+
+/// How many publishes may wait for their acknowledgement (the platform allows a device 10).
+const MAX_IN_FLIGHT: usize = 8;
+
+pub(super) struct Work<'a> {
+    pub(super) settings: Settings,
+    pub(super) now: Now,
+    pub(super) disk: Disk<'a>,
+    /// The durable memory as it will be.
+    pub(super) d: Durable,
+    /// The volatile memory as it will be.
+    pub(super) v: Volatile,
+    changes: Vec<Change>,
+    owe: Vec<(OweId, Vec<u8>)>,
+    after: Vec<After>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(agent: &Agent, now: Now, disk: Disk<'a>) -> Self {
+        let mut d = agent.durable.clone();
+        for change in &agent.volatile.unsaved {
+            d.apply(change);
+        }
+        Work {
+            settings: agent.settings.clone(),
+            now,
+            disk,
+            d,
+            v: agent.volatile.clone(),
+            changes: Vec::new(),
+            owe: Vec::new(),
+            after: Vec::new(),
+        }
+    }
+
+    /// Changes the durable memory. When the disk refuses, the change is kept and tried again.
+    pub(super) fn change(&mut self, change: Change) {
+        self.d.apply(&change);
+        self.changes.push(change);
+    }
+
+    /// Whether there is a change that the disk does not have.
+    pub(super) fn unsaved(&self) -> bool {
+        !self.v.unsaved.is_empty() || self.v.reboot.is_held()
+    }
+
+    /// Whether it is time to try the disk again.
+    pub(super) fn may_retry_save(&self) -> bool {
+        self.v.retry_save_at.is_none_or(|at| self.now.boottime >= at)
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.after.push(After::Effect(effect));
+    }
+
+    pub(super) fn ack(&mut self, ack: AckId) {
+        self.after.push(After::Ack(ack));
+    }
+
+    /// Asks logind for a reboot once this step is on the disk. `asked` must be in the durable memory.
+    pub(super) fn start_reboot(&mut self) -> OpId {
+        let op = OpId(self.v.ids.next());
+        self.after.push(After::Reboot(op));
+        op
+    }
+
+    pub(super) fn say(&mut self, level: Level, topic: Topic, text: impl Into<String>) {
+        self.effect(Effect::Say(Say {
+            level,
+            topic,
+            text: text.into(),
+        }));
+    }
+
+    pub(super) fn owe(&mut self, id: OweId, record: Vec<u8>) {
+        self.owe.push((id, record));
+    }
+
+    pub(super) fn publish(&mut self, kind: ToService, payload: Vec<u8>) -> PublishId {
+        let id = PublishId(self.v.ids.next());
+        let topic = kind.topic(&self.settings.address);
+        self.effect(Effect::Publish { id, topic, payload });
+        id
+    }
+
+    /// Seconds of time since boot from now.
+    pub(super) fn after(&self, wait: Duration) -> Duration {
+        self.now.boottime + wait
+    }
+
+    /// Whether another publish may go out.
+    pub(super) fn may_publish(&self) -> bool {
+        self.v.subscribed && self.v.answers_in_flight.len() + self.v.outbox.in_flight() < MAX_IN_FLIGHT
+    }
+
+    /// Whether an answer of the memory of handled requests is still to reach the broker.
+    pub(super) fn answers_owed(&self) -> bool {
+        !self.v.repeat.is_empty()
+            || self
+                .d
+                .handled
+                .iter()
+                .any(|handled| handled.answer.is_some() && !handled.delivered)
+    }
+
+    /// The broker has a publish.
+    pub(super) fn published(&mut self, id: PublishId) {
+        if let Some(at) = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id) {
+            let (_, key, rc) = self.v.answers_in_flight.remove(at);
+            if self
+                .d
+                .handled
+                .iter()
+                .any(|handled| handled.key == key && !handled.delivered)
+            {
+                self.change(Change::Delivered(key, rc));
+            }
+            if !self.answers_owed() {
+                self.effect(Effect::ReleaseDelayLock);
+            }
+        }
+        outbox::published(self, id);
+        // A manage counts when the service has answered, not when the broker has it.
+    }
+
+    /// A publish is to be made again.
+    pub(super) fn not_published(&mut self, id: PublishId) {
+        if let Some(at) = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id) {
+            let (_, key, _) = self.v.answers_in_flight.remove(at);
+            if self
+                .d
+                .handled
+                .iter()
+                .any(|handled| handled.key == key && handled.delivered)
+            {
+                self.v.repeat.push(key);
+            }
+        }
+        outbox::not_published(self, id);
+        lifecycle::not_published(self, id);
+    }
+
+    /// The broker ends the connection whenever this publish arrives: it is given up, or nothing else would get through.
+    pub(super) fn publish_refused(&mut self, id: PublishId) {
+        let answer = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id);
+        let what = if let Some(at) = answer {
+            let (_, key, rc) = self.v.answers_in_flight.remove(at);
+            self.change(Change::Delivered(key, rc));
+            "an answer was given up"
+        } else if outbox::publish_refused(self, id) {
+            "a record of the outbox was given up"
+        } else if lifecycle::publish_refused(self, id) {
+            "the next attempt to manage is in an hour"
+        } else {
+            return;
+        };
+        let text =
+            format!("the broker ended the connection three times right after one publish: check its ACL; {what}");
+        self.say(Level::Error, Topic::Dropped, text);
+    }
+
+    /// Publishes what is due, in the order that the protocol needs: answers, what must precede a manage, the manage,
+    /// everything else.
+    pub(super) fn pump(&mut self) {
+        self.pump_answers();
+        outbox::send(self, true);
+        lifecycle::send(self);
+        outbox::send(self, false);
+    }
+
+    fn pump_answers(&mut self) {
+        let repeat = std::mem::take(&mut self.v.repeat);
+        let due: Vec<_> = self
+            .d
+            .handled
+            .iter()
+            .filter(|handled| !handled.delivered || repeat.contains(&handled.key))
+            .filter_map(|handled| Some((handled.key.clone(), handled.req_id.clone(), handled.answer.clone()?)))
+            .collect();
+        for (key, req_id, answer) in due {
+            let flying = self
+                .v
+                .answers_in_flight
+                .iter()
+                .any(|(_, flying, rc)| *flying == key && *rc == answer.rc);
+            let Some(req_id) = ReqId::new(req_id).filter(|_| !flying) else {
+                continue;
+            };
+            if !self.may_publish() {
+                if repeat.contains(&key) {
+                    self.v.repeat.push(key);
+                }
+                continue;
+            }
+            let response = Response::new(req_id, answer.rc).message(answer.message.as_deref().unwrap_or_default());
+            let id = self.publish(ToService::Response, response.to_payload());
+            self.v.answers_in_flight.push((id, key, answer.rc));
+        }
+    }
+
+    /// The latest answer to this request is to be sent once more.
+    pub(super) fn answer_again(&mut self, key: Key) {
+        if !self.v.repeat.contains(&key) {
+            self.v.repeat.push(key);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Step {
+        let mut commit = None;
+        if let Disk::Refuses(_) = self.disk {
+            self.v.unsaved.append(&mut self.changes);
+            if self.unsaved() {
+                self.v.retry_save_at = Some(self.after(SAVE_RETRY));
+            }
+        } else if !self.changes.is_empty() || (!self.v.unsaved.is_empty() && self.may_retry_save()) {
+            self.v.unsaved.clear();
+            self.v.retry_save_at = None;
+            commit = Some(self.d);
+        }
+        Step {
+            owe: self.owe,
+            commit,
+            after: self.after,
+            volatile: self.v,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One file: from bytes to located values. Knows names and types, not meaning.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Number, Value as Json};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Inputs;
+use super::error::Problem;
+use super::keys::{self, Found, Holds};
+
+/// How large the metadata may be as JSON; the protocol sets no limit of its own.
+const METADATA_BYTES: usize = 64 * 1024;
+/// How deep the metadata may be nested, itself counted.
+const METADATA_LEVELS: usize = 8;
+
+/// A value, and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Located {
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+/// A value of the type that its key wants.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Truth(bool),
+    Table(Map<String, Json>),
+}
+
+/// A place in a file; line and column from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) file: PathBuf,
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+impl Place {
+    pub(super) fn problem(&self, key: &str, message: impl Into<String>, hint: Option<String>) -> Problem {
+        Problem {
+            file: self.file.clone(),
+            line: Some(self.line),
+            column: Some(self.column),
+            key: Some(key.to_owned()),
+            message: message.into(),
+            hint,
+        }
+    }
+}
+
+/// Reads one file. What is wrong goes to `problems`; what is right is returned.
+pub(super) fn parse(file: &Path, bytes: &[u8], problems: &mut Vec<Problem>) -> Inputs {
+    let mut inputs = Inputs::new();
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let (line, column) = position(&good, good.len());
+            let mut problem = Problem::file(file, "is not UTF-8 text".to_owned());
+            (problem.line, problem.column) = (Some(line), Some(column));
+            problems.push(problem);
+            return inputs;
+        }
+    };
+    match DeTable::parse(text) {
+        Ok(table) => Reader {
+            file,
+            text,
+            problems,
+            inputs: &mut inputs,
+        }
+        .section("", table.get_ref()),
+        Err(error) => {
+            let (line, column) = position(text, error.span().map_or(text.len(), |span| span.start));
+            let mut problem = Problem::file(file, format!("is not valid TOML: {}", error.message()));
+            (problem.line, problem.column) = (Some(line), Some(column));
+            problem.hint =
+                Some("a string stands in double quotes, a section in [brackets] on a line of its own".into());
+            problems.push(problem);
+        }
+    }
+    inputs
+}
+
+struct Reader<'a> {
+    file: &'a Path,
+    text: &'a str,
+    problems: &'a mut Vec<Problem>,
+    inputs: &'a mut Inputs,
+}
+
+impl Reader<'_> {
+    fn section(&mut self, section: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let path = if section.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{section}.{}", name.get_ref())
+            };
+            match (keys::find(&path), value.get_ref()) {
+                (Found::Key(key, holds), _) => self.key(key, holds, value),
+                (Found::Section, DeValue::Table(inner)) => self.section(&path, inner),
+                (Found::Section, other) => {
+                    let hint = format!("write [{path}] on a line of its own and its keys below it");
+                    self.wrong(value, &path, format!("is a section, not {}", named(other)), Some(hint));
+                }
+                (Found::Later, _) => {
+                    let hint = Some("remove it until a version that has it is installed".to_owned());
+                    self.wrong(name, &path, format!("[{path}] is not supported by this version"), hint);
+                }
+                (Found::Unknown, _) => {
+                    self.wrong(
+                        name,
+                        &path,
+                        "unknown key".to_owned(),
+                        keys::hint(section, name.get_ref()),
+                    );
+                }
+            }
+        }
+    }
+
+    fn key(&mut self, key: &'static str, holds: Holds, value: &Spanned<DeValue<'_>>) {
+        let read = match (holds, value.get_ref()) {
+            (Holds::Text | Holds::Duration, DeValue::String(text)) => Ok(Value::Text(text.to_string())),
+            (Holds::Duration, DeValue::Integer(number)) if number.as_str() == "0" => Ok(Value::Text("0".to_owned())),
+            (Holds::Truth, DeValue::Boolean(truth)) => Ok(Value::Truth(*truth)),
+            (Holds::Table, DeValue::Table(table)) => metadata(table).map(Value::Table),
+            (Holds::Text, other) => Err((
+                format!("must be a string, not {}", named(other)),
+                "put it in double quotes",
+            )),
+            (Holds::Duration, other) => Err((
+                format!("must be a duration, not {}", named(other)),
+                "write a number and a unit, such as \"60s\", \"30m\", \"24h\", \"7d\"",
+            )),
+            (Holds::Truth, other) => Err((
+                format!("must be true or false, not {}", named(other)),
+                "write it without quotes",
+            )),
+            (Holds::Table, other) => Err((
+                format!("must be a table, not {}", named(other)),
+                "write { name = \"value\" }",
+            )),
+        };
+        match read {
+            Ok(read) => {
+                let place = self.place(value.span().start);
+                self.inputs.insert(key, Located { value: read, place });
+            }
+            Err((message, hint)) => self.wrong(value, key, message, Some(hint.to_owned())),
+        }
+    }
+
+    fn wrong<T>(&mut self, at: &Spanned<T>, key: &str, message: String, hint: Option<String>) {
+        let problem = self.place(at.span().start).problem(key, message, hint);
+        self.problems.push(problem);
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        let (line, column) = position(self.text, offset);
+        Place {
+            file: self.file.to_path_buf(),
+            line,
+            column,
+        }
+    }
+}
+
+/// Line and column (in characters) of a byte offset, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[line_start..].chars().count() + 1,
+    )
+}
+
+fn named(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+type Refused = (String, &'static str);
+
+fn metadata(table: &DeTable<'_>) -> Result<Map<String, Json>, Refused> {
+    let object = object(table, METADATA_LEVELS)?;
+    let size = serde_json::to_vec(&object).map_or(usize::MAX, |json| json.len());
+    if size > METADATA_BYTES {
+        return Err((
+            format!("is {size} bytes long as JSON"),
+            "at most 65536 bytes are allowed",
+        ));
+    }
+    Ok(object)
+}
+
+fn object(table: &DeTable<'_>, levels: usize) -> Result<Map<String, Json>, Refused> {
+    table
+        .iter()
+        .map(|(name, value)| Ok((name.get_ref().to_string(), json(value.get_ref(), levels - 1)?)))
+        .collect()
+}
+
+/// TOML as JSON; `levels` is how many more tables and lists may be opened.
+fn json(value: &DeValue<'_>, levels: usize) -> Result<Json, Refused> {
+    Ok(match value {
+        DeValue::Table(_) | DeValue::Array(_) if levels == 0 => {
+            return Err(("is nested too deep".to_owned(), "at most 8 levels are allowed"));
+        }
+        DeValue::Table(table) => Json::Object(object(table, levels)?),
+        DeValue::Array(list) => Json::Array(
+            list.iter()
+                .map(|item| json(item.get_ref(), levels - 1))
+                .collect::<Result<_, _>>()?,
+        ),
+        DeValue::String(text) => Json::String(text.to_string()),
+        DeValue::Boolean(truth) => Json::Bool(*truth),
+        DeValue::Datetime(date) => Json::String(date.to_string()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Json::Number(number.into()),
+            Err(_) => return Err((format!("holds {number}, which is too large"), "write it as a string")),
+        },
+        DeValue::Float(number) => match number.as_str().parse().ok().and_then(Number::from_f64) {
+            Some(number) => Json::Number(number),
+            None => return Err((format!("holds {number}, which JSON cannot say"), "write it as a string")),
+        },
+    })
+}

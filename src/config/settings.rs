@@ -1,0 +1,162 @@
+//! The validated settings: what the rest of the program is built from. Plain data; holds no secret.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+/// Where the state is kept unless the configuration or systemd says otherwise.
+pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/iotdm-agent";
+
+/// Everything a configured agent needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Who this device is.
+    pub device: Device,
+    /// How to reach the service.
+    pub service: Service,
+    /// What manage says.
+    pub manage: Manage,
+    /// Reboot on request.
+    pub reboot: Reboot,
+    /// Where the state is kept.
+    pub state: State,
+}
+
+/// The identity that the service knows this device by. Each part matches `[A-Za-z0-9_.-]{1,36}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The organisation.
+    pub org: String,
+    /// The device type (`type` in the file).
+    pub type_id: String,
+    /// The device id.
+    pub id: String,
+    /// Which form topics and client id have.
+    pub kind: Kind,
+}
+
+/// The class of a device, as the service registered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Client id `g:org:type:id`; topics carry type and id.
+    Gateway,
+    /// Client id `d:org:type:id`; short topics.
+    Device,
+}
+
+/// How to reach the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Where it is.
+    pub url: Url,
+    /// The MQTT user name.
+    pub username: String,
+    /// CA certificates (PEM) to trust; none: the system's store.
+    pub ca_file: Option<PathBuf>,
+    /// The client certificate, where the service wants one.
+    pub certificate: Option<ClientCertificate>,
+    /// Where the token (the MQTT password) is; none: no password is sent.
+    pub token: Option<Token>,
+    /// The MQTT keep-alive, 5 s to 1200 s.
+    pub keep_alive: Duration,
+    /// An HTTP proxy to go through with CONNECT; none: direct.
+    pub proxy: Option<Proxy>,
+}
+
+/// The address of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// Whether to speak TLS (`mqtts`).
+    pub tls: bool,
+    /// Host name or IP address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port, never 0.
+    pub port: u16,
+}
+
+/// A client certificate with its key, both PEM. The files may not be there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, its chain after it.
+    pub cert_file: PathBuf,
+    /// The private key.
+    pub key_file: PathBuf,
+}
+
+/// Where the token is. The file may not be there yet, and may change; read it at each connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// The file that `token_file` names.
+    File(PathBuf),
+    /// systemd's credential `token`.
+    Credential(PathBuf),
+}
+
+impl Token {
+    /// The file to read.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Credential(path) => path,
+        }
+    }
+}
+
+/// An HTTP proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Host name or IP address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port, never 0.
+    pub port: u16,
+}
+
+/// What manage says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manage {
+    /// Seconds until the service takes a silent device for dormant: 0 (never) or at least 3600.
+    pub lifetime: u32,
+    /// The metadata to register; none: the service keeps what it has.
+    pub metadata: Option<Map<String, Value>>,
+    /// Overrides what the host tells about itself.
+    pub device_info: DeviceInfo,
+}
+
+/// The members of the protocol's `deviceInfo` that the configuration sets. None is an empty string.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // the protocol's own names, in snake case
+pub struct DeviceInfo {
+    pub serial_number: Option<String>,
+    pub manufacturer: Option<String>,
+    pub model: Option<String>,
+    pub device_class: Option<String>,
+    pub description: Option<String>,
+    pub fw_version: Option<String>,
+    pub hw_version: Option<String>,
+    pub descriptive_location: Option<String>,
+}
+
+/// Reboot on request of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reboot {
+    /// Whether the device does it.
+    pub enabled: bool,
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The folder that the configuration names, if it names one.
+    pub directory: Option<PathBuf>,
+}
+
+impl State {
+    /// The folder to use: the configured one, else `given` (systemd's `$STATE_DIRECTORY`), else the default.
+    pub fn directory(&self, given: Option<&Path>) -> PathBuf {
+        match (&self.directory, given) {
+            (Some(configured), _) => configured.clone(),
+            (None, Some(given)) => given.to_path_buf(),
+            (None, None) => PathBuf::from(DEFAULT_STATE_DIRECTORY),
+        }
+    }
+}

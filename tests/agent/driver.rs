@@ -1,0 +1,256 @@
+//! The shell around the brain, without a host and without a broker: it keeps the "disk", and what was done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use iotdm::agent::effect::{Reply, Topic};
+use iotdm::agent::event::Message;
+use iotdm::agent::*;
+use iotdm::protocol::model::DeviceInfo;
+use iotdm::protocol::{Address, ToDevice};
+use serde_json::Value;
+
+pub const FULL: &str = "state disk full: make room in /var/lib/iotdm-agent";
+
+pub struct Driver {
+    pub agent: Agent,
+    pub now: Now,
+    pub disk_full: bool,
+    /// What a restart would find.
+    pub disk: Vec<u8>,
+    pub outbox: BTreeMap<OweId, Vec<u8>>,
+    pub published: Vec<(PublishId, String, Value)>,
+    pub acked: Vec<AckId>,
+    pub reboots: Vec<OpId>,
+    pub replies: Vec<(CommandId, Reply)>,
+    pub said: Vec<(Topic, String)>,
+    pub released: usize,
+    pub commits: usize,
+    last_ack: u64,
+    starts: u8,
+}
+
+pub fn settings(boot: &str) -> Settings {
+    Settings {
+        address: Address::Session,
+        lifetime: 24 * 3600,
+        metadata: None,
+        device_info: DeviceInfo {
+            fw_version: Some("1.0".into()),
+            ..DeviceInfo::default()
+        },
+        reboot_enabled: true,
+        boot_id: boot.into(),
+    }
+}
+
+impl Driver {
+    /// An agent that has just started for the first time, up for 20 minutes, not connected.
+    pub fn new() -> Self {
+        Self::with(settings("boot-1"))
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        let mut driver = Driver {
+            agent: Agent::new(settings, Durable::default(), Vec::new(), [0; 16]),
+            now: Now {
+                boottime: Duration::from_secs(1200),
+                wall: Some(1_714_557_600),
+            },
+            disk_full: false,
+            disk: b"{}".to_vec(),
+            outbox: BTreeMap::new(),
+            published: Vec::new(),
+            acked: Vec::new(),
+            reboots: Vec::new(),
+            replies: Vec::new(),
+            said: Vec::new(),
+            released: 0,
+            commits: 0,
+            last_ack: 0,
+            starts: 0,
+        };
+        driver.event(Event::Started);
+        driver
+    }
+
+    /// Connected, subscribed, and managed.
+    pub fn managed() -> Self {
+        let mut driver = Self::new();
+        driver.connect(false);
+        driver.answer_manage(200);
+        driver.published.clear();
+        driver
+    }
+
+    pub fn connect(&mut self, session_present: bool) {
+        self.event(Event::Connected { session_present });
+        self.event(Event::Subscribed);
+    }
+
+    pub fn event(&mut self, event: Event) {
+        let mut step = self.agent.handle(self.now, &event, Disk::Works);
+        if step.commit.is_some() && self.disk_full {
+            step = self.agent.handle(self.now, &event, Disk::Refuses(FULL));
+            assert!(step.commit.is_none(), "a step for a disk that refuses writes nothing");
+        }
+        for (id, record) in &step.owe {
+            self.outbox.insert(*id, record.clone());
+        }
+        if let Some(durable) = &step.commit {
+            self.disk = durable.to_json();
+            self.commits += 1;
+        }
+        self.agent.adopt(&step, &event);
+        for after in step.after {
+            match after {
+                After::Ack(ack) => self.acked.push(ack),
+                After::Reboot(op) => {
+                    let durable = Durable::from_json(&self.disk).unwrap();
+                    assert!(
+                        durable.reboot().is_some(),
+                        "logind is asked only when that is on the disk"
+                    );
+                    self.reboots.push(op);
+                }
+                After::Effect(Effect::Publish { id, topic, payload }) => {
+                    let payload = serde_json::from_slice(&payload).unwrap();
+                    self.published.push((id, topic, payload));
+                }
+                After::Effect(Effect::Settle(id)) => drop(self.outbox.remove(&id)),
+                After::Effect(Effect::ReleaseDelayLock) => self.released += 1,
+                After::Effect(Effect::Reply(command, reply)) => self.replies.push((command, reply)),
+                After::Effect(Effect::Say(say)) => self.said.push((say.topic, say.text)),
+            }
+        }
+    }
+
+    /// A message of the service; returns what it is to be acknowledged with.
+    pub fn receive(&mut self, topic: &str, payload: &str) -> AckId {
+        self.deliver(topic, payload.as_bytes(), false, false)
+    }
+
+    pub fn deliver(&mut self, topic: &str, payload: &[u8], retained: bool, dup: bool) -> AckId {
+        self.last_ack += 1;
+        let ack = AckId(self.last_ack);
+        let payload = payload.to_vec();
+        self.event(Event::Message(Message {
+            topic: topic.into(),
+            payload,
+            retained,
+            dup,
+            ack,
+        }));
+        ack
+    }
+
+    pub fn ask_reboot(&mut self, req_id: &str) -> AckId {
+        let topic = ToDevice::Reboot.topic(&Address::Session);
+        self.receive(&topic, &format!(r#"{{"reqId":"{req_id}"}}"#))
+    }
+
+    pub fn reboot_ends(&mut self, outcome: RebootOutcome) {
+        let op = *self.reboots.last().unwrap();
+        self.event(Event::RebootEnded { op, outcome });
+    }
+
+    /// The broker acknowledges everything that was published so far.
+    pub fn broker_has_all(&mut self) {
+        let ids: Vec<_> = self.published.iter().map(|(id, ..)| *id).collect();
+        for id in ids {
+            self.event(Event::Published(id));
+        }
+    }
+
+    /// The service answers the last manage.
+    pub fn answer_manage(&mut self, rc: u16) {
+        let req_id = self.on("mgmt/manage").last().unwrap()["reqId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        self.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
+    }
+
+    /// Time passes; deadlines come when they are due.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now.boottime + duration;
+        for _ in 0..10_000 {
+            match self.agent.next_deadline() {
+                Some(at) if at <= end => {
+                    self.set_boottime(at.max(self.now.boottime));
+                    self.event(Event::Deadline);
+                }
+                _ => {
+                    self.set_boottime(end);
+                    return;
+                }
+            }
+        }
+        panic!("a deadline that is over comes again and again");
+    }
+
+    fn set_boottime(&mut self, to: Duration) {
+        let passed = to.saturating_sub(self.now.boottime).as_secs();
+        self.now = Now {
+            boottime: to,
+            wall: self.now.wall.map(|wall| wall + passed as i64),
+        };
+    }
+
+    /// The process dies and starts again in the same boot.
+    pub fn restart(&mut self) {
+        self.start_again(self.agent.settings().clone());
+    }
+
+    /// The host reboots.
+    pub fn host_reboots(&mut self, boot: &str) {
+        self.now.boottime = Duration::from_secs(20);
+        self.start_again(Settings {
+            boot_id: boot.into(),
+            ..self.agent.settings().clone()
+        });
+    }
+
+    fn start_again(&mut self, settings: Settings) {
+        self.starts += 1;
+        let owed = self.outbox.clone().into_iter().collect();
+        let durable = Durable::from_json(&self.disk).unwrap();
+        self.agent = Agent::new(settings, durable, owed, [self.starts; 16]);
+        self.published.clear();
+        self.event(Event::Started);
+    }
+
+    /// The payloads published on topics with this end.
+    pub fn on(&self, tail: &str) -> Vec<&Value> {
+        self.published
+            .iter()
+            .filter(|(_, topic, _)| topic.ends_with(tail))
+            .map(|(.., payload)| payload)
+            .collect()
+    }
+
+    /// The ends of all topics published on, in order.
+    pub fn order(&self) -> Vec<&str> {
+        self.published
+            .iter()
+            .map(|(_, topic, _)| topic.rsplit('/').next().unwrap())
+            .collect()
+    }
+
+    /// The return codes answered to a request, in order.
+    pub fn answers(&self, req_id: &str) -> Vec<u64> {
+        let ours = |payload: &&Value| payload["reqId"] == req_id;
+        self.on("response")
+            .into_iter()
+            .filter(ours)
+            .map(|payload| payload["rc"].as_u64().unwrap())
+            .collect()
+    }
+
+    /// The reason of the last answer to a request.
+    pub fn reason(&self, req_id: &str) -> String {
+        let ours = |payload: &&Value| payload["reqId"] == req_id;
+        let last = self.on("response").into_iter().rfind(ours).unwrap();
+        last["message"].as_str().unwrap_or_default().to_owned()
+    }
+}

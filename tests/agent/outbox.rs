@@ -1,0 +1,131 @@
+use std::time::Duration;
+
+use iotdm::agent::{Event, RebootOutcome};
+
+use crate::driver::Driver;
+
+/// An agent that owes one log entry, which is on its way.
+fn owing() -> Driver {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.broker_has_all();
+    driver.event(Event::PreparingForShutdown(false));
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    driver
+}
+
+fn answer_log(driver: &mut Driver, rc: u16) {
+    let req_id = driver.on("log").last().unwrap()["reqId"].as_str().unwrap().to_owned();
+    driver.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
+}
+
+#[test]
+fn a_log_entry_leaves_the_outbox_when_the_service_has_answered_and_not_before() {
+    let mut driver = owing();
+    assert_eq!(
+        driver.outbox.len(),
+        1,
+        "the broker has it, the service has not answered"
+    );
+    answer_log(&mut driver, 200);
+    assert!(driver.outbox.is_empty());
+}
+
+#[test]
+fn env_08_silence_conflict_and_failure_are_retried_and_a_refusal_is_dropped_and_told() {
+    let mut driver = owing();
+    driver.pass(Duration::from_secs(70));
+    assert_eq!(driver.on("log").len(), 2, "silence");
+    answer_log(&mut driver, 409);
+    driver.pass(Duration::from_secs(20));
+    assert_eq!(driver.on("log").len(), 3, "conflict");
+    answer_log(&mut driver, 503);
+    driver.pass(Duration::from_secs(40));
+    assert_eq!(driver.on("log").len(), 4, "failure");
+    answer_log(&mut driver, 400);
+    assert!(driver.outbox.is_empty());
+    assert!(driver.said.last().unwrap().1.contains("dropped"));
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(driver.on("log").len(), 4);
+}
+
+#[test]
+fn con_10_what_was_owed_is_sent_after_a_restart_and_after_a_lost_session() {
+    let mut driver = owing();
+    driver.restart();
+    driver.connect(false);
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    assert_eq!(driver.on("log").len(), 1);
+    let (id, ..) = *driver
+        .published
+        .iter()
+        .find(|(_, topic, _)| topic.ends_with("log"))
+        .unwrap();
+    driver.published.clear();
+    driver.event(Event::Disconnected);
+    driver.event(Event::NotPublished(id));
+    assert!(driver.published.is_empty());
+    driver.connect(true);
+    // It had been acknowledged: the answer is what is missing now.
+    driver.pass(Duration::from_secs(80));
+    assert_eq!(driver.on("log").len(), 1);
+}
+
+#[test]
+fn con_10_a_response_survives_until_the_broker_has_it() {
+    let mut driver = Driver::managed();
+    driver.receive("iotdm-1/mgmt/initiate/firmware/update", r#"{"reqId":"a"}"#);
+    assert_eq!(driver.answers("a"), [501]);
+    assert_eq!(driver.outbox.len(), 1);
+    driver.restart();
+    driver.connect(true);
+    assert_eq!(driver.answers("a"), [501]);
+    driver.broker_has_all();
+    assert!(driver.outbox.is_empty());
+}
+
+#[test]
+fn con_15_at_most_8_publishes_wait_for_their_acknowledgement() {
+    let mut driver = Driver::managed();
+    for n in 0..30 {
+        driver.receive("iotdm-1/cancel", &format!(r#"{{"reqId":"c{n}"}}"#));
+    }
+    assert_eq!(driver.on("response").len(), 8);
+    for _ in 0..4 {
+        driver.broker_has_all();
+    }
+    assert_eq!(driver.on("response").len(), 30);
+    let order: Vec<_> = driver
+        .on("response")
+        .iter()
+        .map(|answer| answer["reqId"].as_str().unwrap().to_owned())
+        .collect();
+    let expected: Vec<_> = (0..30).map(|n| format!("c{n}")).collect();
+    assert_eq!(order, expected, "in order");
+}
+
+#[test]
+fn records_that_the_full_outbox_dropped_are_forgotten_and_told() {
+    let mut driver = owing();
+    let ids: Vec<_> = driver.outbox.keys().copied().collect();
+    driver.event(Event::OutboxDropped(ids));
+    assert!(driver.said.last().unwrap().1.contains("dropped"));
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(driver.on("log").len(), 1);
+    assert_eq!(driver.agent.status().owed, 0);
+}
+
+#[test]
+fn con_11_what_the_broker_never_takes_is_given_up_and_told() {
+    let mut driver = Driver::managed();
+    driver.receive("iotdm-1/cancel", r#"{"reqId":"a"}"#);
+    let id = driver.published[0].0;
+    driver.event(Event::PublishRefused(id));
+    assert!(driver.outbox.is_empty());
+    assert!(driver.said.last().unwrap().1.contains("check its ACL"));
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(driver.on("response").len(), 1);
+}

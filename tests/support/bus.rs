@@ -1,0 +1,279 @@
+//! A private dbus-daemon that stands for the system bus, and scripted services on it.
+//!
+//! The bus is real. A service on it is a script: for each method an [`Answer`], so that every refusal that a real
+//! logind gives on some Debian can be given here at will.
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use zbus::message::Type;
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Variant};
+
+/// A dbus-daemon of one's own; it ends when this is dropped.
+pub struct PrivateBus {
+    daemon: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl PrivateBus {
+    /// Starts it and returns when it listens.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("bus.conf");
+        let socket = folder.path().join("bus");
+        let text = format!(
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <listen>unix:path={}</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"#,
+            socket.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut daemon = Command::new("dbus-daemon")
+            .args(["--nofork", "--nopidfile", "--print-address=1", "--config-file"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon is installed (Debian package dbus-daemon)");
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take().unwrap())
+            .read_line(&mut address)
+            .unwrap();
+        assert!(
+            address.starts_with("unix:path="),
+            "dbus-daemon did not start: {address:?}"
+        );
+        Self {
+            daemon,
+            address: address.trim().to_owned(),
+            _folder: folder,
+        }
+    }
+
+    /// Returns once somebody owns `name`.
+    pub async fn appears(&self, name: &str) {
+        let connection = zbus::connection::Builder::address(self.address())
+            .build()
+            .await
+            .unwrap();
+        let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let mut changes = bus.receive_name_owner_changed().await.unwrap();
+        while !bus.name_has_owner(name.try_into().unwrap()).await.unwrap() {
+            changes.next().await.unwrap();
+        }
+    }
+
+    /// What belongs into `DBUS_SYSTEM_BUS_ADDRESS`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// What a scripted service says to a call.
+#[derive(Clone)]
+pub enum Answer {
+    /// An empty reply.
+    Done,
+    Text(String),
+    Number(u64),
+    Truth(bool),
+    Path(String),
+    /// For `ListInhibitors`: what, who, why, mode, uid, pid.
+    Locks(Vec<(String, String, String, String, u32, u32)>),
+    /// A descriptor; the service keeps the other end in [`Scripted::locks`].
+    Lock,
+    /// For `GetSlotStatus`: slot name and its string members.
+    Slots(Vec<(String, Vec<(String, String)>)>),
+    /// A D-Bus error: name and text.
+    Error(&'static str, &'static str),
+    /// No reply at all.
+    Silence,
+    /// The connection of the service breaks.
+    Vanish,
+}
+
+/// One service on the bus. Methods without an answer get `UnknownMethod`, as in a real one.
+pub struct Scripted {
+    answers: Arc<Mutex<HashMap<String, Answer>>>,
+    calls: Arc<Mutex<Vec<String>>>,
+    locks: Arc<Mutex<Vec<UnixStream>>>,
+    connection: Connection,
+}
+
+impl Scripted {
+    /// Owns `name` on the bus and answers from now on. Properties are answered under their own name.
+    pub async fn start(bus: &PrivateBus, name: &str) -> Self {
+        let connection = zbus::connection::Builder::address(bus.address()).build().await.unwrap();
+        let mut stream = MessageStream::from(&connection);
+        let answers: Arc<Mutex<HashMap<String, Answer>>> = Arc::default();
+        let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+        let locks: Arc<Mutex<Vec<UnixStream>>> = Arc::default();
+        let service = Self {
+            answers: Arc::clone(&answers),
+            calls: Arc::clone(&calls),
+            locks: Arc::clone(&locks),
+            connection: connection.clone(),
+        };
+        connection.request_name(name).await.unwrap();
+        let owned = connection.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = stream.next().await {
+                if message.message_type() != Type::MethodCall {
+                    continue;
+                }
+                let asked = asked(&message);
+                calls.lock().unwrap().push(asked.clone());
+                let member = asked.split(['(', ' ']).next().unwrap().to_owned();
+                let answer = answers.lock().unwrap().get(&member).cloned();
+                if let Some(Answer::Vanish) = answer {
+                    owned.close().await.unwrap();
+                    return;
+                }
+                reply(&owned, &message, answer, &locks).await;
+            }
+        });
+        service
+    }
+
+    /// From now on `member` (a method or a property) is answered so.
+    pub fn answer(&self, member: &str, answer: Answer) -> &Self {
+        self.answers.lock().unwrap().insert(member.to_owned(), answer);
+        self
+    }
+
+    /// The calls so far, oldest first: `Reboot(false)`, `Inhibit(shutdown, who, why, delay)`, `SystemState`.
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// The service's ends of the descriptors it gave away; reading one ends when the holder lets go.
+    pub fn locks(&self) -> Vec<UnixStream> {
+        std::mem::take(&mut self.locks.lock().unwrap())
+    }
+
+    /// Sends logind's `PrepareForShutdown`.
+    pub async fn prepare_for_shutdown(&self, start: bool) {
+        let to: Option<&str> = None;
+        self.connection
+            .emit_signal(
+                to,
+                "/org/freedesktop/login1",
+                "org.freedesktop.login1.Manager",
+                "PrepareForShutdown",
+                &start,
+            )
+            .await
+            .unwrap();
+    }
+}
+
+/// A scripted logind that has nothing against a reboot.
+pub async fn login1(bus: &PrivateBus) -> Scripted {
+    let service = Scripted::start(bus, "org.freedesktop.login1").await;
+    service
+        .answer("ListInhibitors", Answer::Locks(Vec::new()))
+        .answer("CanReboot", Answer::Text("yes".to_owned()))
+        .answer("Inhibit", Answer::Lock)
+        .answer("RebootWithFlags", Answer::Done)
+        .answer("PreparingForShutdown", Answer::Truth(false))
+        .answer("InhibitDelayMaxUSec", Answer::Number(5_000_000));
+    service
+}
+
+/// A block lock on shutdown held by user 4711.
+pub fn block_lock(who: &str, why: &str) -> (String, String, String, String, u32, u32) {
+    (
+        "shutdown:sleep".to_owned(),
+        who.to_owned(),
+        why.to_owned(),
+        "block".to_owned(),
+        4711,
+        321,
+    )
+}
+
+fn asked(message: &Message) -> String {
+    let member = message.header().member().unwrap().to_string();
+    let body = message.body();
+    match body.signature().to_string().as_str() {
+        "" => member,
+        // Properties.Get
+        "(ss)" => body.deserialize::<(&str, &str)>().unwrap().1.to_owned(),
+        "s" => format!("{member}({})", body.deserialize::<&str>().unwrap()),
+        "b" => format!("{member}({})", body.deserialize::<bool>().unwrap()),
+        "t" => format!("{member}({})", body.deserialize::<u64>().unwrap()),
+        "(ssss)" => {
+            let (a, b, c, d): (&str, &str, &str, &str) = body.deserialize().unwrap();
+            format!("{member}({a}, {b}, {c}, {d})")
+        }
+        other => format!("{member} with {other}"),
+    }
+}
+
+async fn reply(connection: &Connection, call: &Message, answer: Option<Answer>, locks: &Mutex<Vec<UnixStream>>) {
+    let header = call.header();
+    let property = header
+        .interface()
+        .is_some_and(|i| i == "org.freedesktop.DBus.Properties");
+    let variant = |value: Variant<'static>| value;
+    let sent = match answer {
+        None => {
+            connection
+                .reply_error(&header, "org.freedesktop.DBus.Error.UnknownMethod", &"Unknown method")
+                .await
+        }
+        Some(Answer::Error(name, text)) => connection.reply_error(&header, name, &text).await,
+        Some(Answer::Silence | Answer::Vanish) => Ok(()),
+        Some(Answer::Done) => connection.reply(&header, &()).await,
+        Some(Answer::Text(text)) if property => connection.reply(&header, &variant(Variant::new(text))).await,
+        Some(Answer::Text(text)) => connection.reply(&header, &text).await,
+        Some(Answer::Number(n)) if property => connection.reply(&header, &variant(Variant::new(n))).await,
+        Some(Answer::Number(n)) => connection.reply(&header, &n).await,
+        Some(Answer::Truth(b)) if property => connection.reply(&header, &variant(Variant::new(b))).await,
+        Some(Answer::Truth(b)) => connection.reply(&header, &b).await,
+        Some(Answer::Path(path)) => {
+            connection
+                .reply(&header, &OwnedObjectPath::try_from(path).unwrap())
+                .await
+        }
+        Some(Answer::Locks(list)) => connection.reply(&header, &list).await,
+        Some(Answer::Lock) => {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            locks.lock().unwrap().push(ours);
+            connection
+                .reply(&header, &zbus::Fd::from(std::os::fd::OwnedFd::from(theirs)))
+                .await
+        }
+        Some(Answer::Slots(slots)) => {
+            let slots: Vec<(String, HashMap<String, Variant<'_>>)> = slots
+                .into_iter()
+                .map(|(name, members)| (name, members.into_iter().map(|(k, v)| (k, Variant::new(v))).collect()))
+                .collect();
+            connection.reply(&header, &slots).await
+        }
+    };
+    // A caller that gave up waiting is not the service's concern.
+    drop(sent);
+}

@@ -9,7 +9,7 @@ use super::driver::{Driver, End, deliver, mqtt_options};
 use super::options::{Options, authority};
 use super::session::{Command, Event, Incoming, MAX_INCOMING};
 use super::subscriptions::Progressed;
-use super::suspicion::{Closed, Measure, Unanswered};
+use super::suspicion::{Closed, Measure, Sent, Unanswered};
 use super::tls;
 use super::trouble::Trouble;
 use super::wire::{Ended, Observer, Wire};
@@ -280,10 +280,10 @@ impl Driver {
                     ack,
                 }));
             }
-            Crate::Incoming(Packet::PubAck(_)) => connection.unanswered.publish_answered(),
-            Crate::Incoming(Packet::SubAck(_)) => connection.unanswered.subscribe_answered(),
-            Crate::Outgoing(Outgoing::Publish(_)) => connection.unanswered.publish_sent(),
-            Crate::Outgoing(Outgoing::Subscribe(_)) => connection.unanswered.subscribe_sent(),
+            Crate::Incoming(Packet::PubAck(_)) => connection.unanswered.answered(Sent::Publish),
+            Crate::Incoming(Packet::SubAck(_)) => connection.unanswered.answered(Sent::Subscribe),
+            Crate::Outgoing(Outgoing::Publish(_)) => connection.unanswered.sent(Sent::Publish),
+            Crate::Outgoing(Outgoing::Subscribe(_)) => connection.unanswered.sent(Sent::Subscribe),
             Crate::Outgoing(Outgoing::PingReq) => {
                 // The crate would give up when the answer is not there before its next ping, although the bytes of a
                 // large packet may be coming in all the while. `Wire` decides that better.

@@ -12,6 +12,16 @@ pub fn format(unix_seconds: i64) -> Option<String> {
     at.format(&Rfc3339).ok()
 }
 
+/// Unix milliseconds as `2024-05-01T10:00:00.250Z`, whole seconds without a fraction. `None` outside the years 0 to
+/// 9999.
+pub fn format_ms(unix_ms: i64) -> Option<String> {
+    let seconds = format(unix_ms.div_euclid(1000))?;
+    Some(match unix_ms.rem_euclid(1000) {
+        0 => seconds,
+        ms => format!("{}.{ms:03}Z", seconds.trim_end_matches('Z')),
+    })
+}
+
 /// Unix milliseconds of an RFC 3339 text with a zone; what is finer than a millisecond is cut.
 pub fn parse(text: &str) -> Option<i64> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -29,5 +39,12 @@ mod tests {
         assert_eq!(parse("2024-05-01T10:00:00"), None, "a time without a zone says nothing");
         assert_eq!(parse(""), None);
         assert_eq!(format(i64::MAX), None);
+        assert_eq!(format_ms(i64::MAX), None);
+        assert_eq!(format_ms(1_714_557_600_000).as_deref(), Some("2024-05-01T10:00:00Z"));
+        assert_eq!(
+            format_ms(1_714_557_600_050).as_deref(),
+            Some("2024-05-01T10:00:00.050Z")
+        );
+        assert_eq!(format_ms(-1).as_deref(), Some("1969-12-31T23:59:59.999Z"));
     }
 }

@@ -1,0 +1,216 @@
+//! What a device's reports change: managed or not, where it is, what it logs (device management operations).
+
+use serde_json::{Map, Value};
+
+use super::message::{Answer, say};
+use super::rows::{Change, DeviceRow, ErrorCodeRow, LogRow, Managed};
+use super::step::{Now, Step};
+use super::{MAX_DEVICES, Service};
+use crate::protocol::diagnostics::LogEntry;
+use crate::protocol::firmware::Firmware;
+use crate::protocol::manage::Manage;
+use crate::protocol::model::{FieldValue, Location, check_metadata};
+use crate::protocol::{Device, Rc, Report, ReqId, timestamp};
+
+/// The only attribute that is observed: what a firmware action changes.
+const FIRMWARE: &str = "mgmt.firmware";
+
+impl Service {
+    /// Takes a report in and says how it is answered.
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        device: &Device,
+        report: Report,
+        req_id: Option<&ReqId>,
+        step: &mut Step,
+    ) -> Answer {
+        // On a plain broker the access control list is the registration: whoever may publish under a name is that
+        // device. Only an unmanage or a notify of a device that nobody knows registers nothing.
+        let known = self.tables.device(device).cloned();
+        let mut row = match (known, &report) {
+            (Some(row), _) => row,
+            (None, Report::Unmanage) => return Answer::ok(),
+            (None, Report::Notify(_)) => return Answer::refused(Rc::NOT_FOUND, "the device is not registered"),
+            (None, _) if self.tables.device_count() >= MAX_DEVICES => {
+                let reason = format!("the registry is full: it holds {MAX_DEVICES} devices");
+                return Answer::refused(Rc::NOT_FOUND, reason);
+            }
+            (None, _) => DeviceRow::new(device.clone(), now.unix_ms),
+        };
+        row.last_seen_ms = now.unix_ms;
+        match report {
+            Report::Manage(manage) => self.manage(now, row, *manage, req_id, step),
+            Report::Unmanage => {
+                row.managed = None;
+                self.change(step, Change::PutDevice(Box::new(row)));
+                self.fail_open(now, device, "the device was unmanaged", step);
+                Answer::ok()
+            }
+            Report::Location(location) => {
+                row.location = Some(stored(&location, now));
+                self.change(step, Change::PutDevice(Box::new(row)));
+                Answer::ok()
+            }
+            Report::AddLog(entry) => {
+                self.change(step, Change::PutDevice(Box::new(row)));
+                self.change(step, Change::AddLog(log_row(device, now, entry, req_id)));
+                Answer::ok()
+            }
+            Report::ClearLogs => {
+                self.change(step, Change::PutDevice(Box::new(row)));
+                self.change(step, Change::ClearLogs(device.clone()));
+                Answer::ok()
+            }
+            Report::AddErrorCode(code) => {
+                self.change(step, Change::PutDevice(Box::new(row)));
+                let row = ErrorCodeRow {
+                    device: device.clone(),
+                    received_ms: now.unix_ms,
+                    code,
+                    req_id: req_id.cloned(),
+                };
+                self.change(step, Change::AddErrorCode(row));
+                Answer::ok()
+            }
+            Report::ClearErrorCodes => {
+                self.change(step, Change::PutDevice(Box::new(row)));
+                self.change(step, Change::ClearErrorCodes(device.clone()));
+                Answer::ok()
+            }
+            Report::Notify(fields) => self.notify(row, fields, step),
+        }
+    }
+
+    fn manage(
+        &mut self,
+        now: Now,
+        mut row: DeviceRow,
+        manage: Manage,
+        req_id: Option<&ReqId>,
+        step: &mut Step,
+    ) -> Answer {
+        if let Some(metadata) = &manage.metadata
+            && let Err(malformed) = check_metadata("d.metadata", metadata)
+        {
+            return Answer::refused(Rc::BAD_REQUEST, malformed.to_string());
+        }
+        // MQTT may deliver a manage twice, the second time after the 202 of a reboot that came later.
+        let again = req_id.is_some_and(|req_id| row.manages.contains(req_id));
+        if let Some(req_id) = req_id.filter(|_| !again) {
+            row.manages.push(req_id.clone());
+            let surplus = row.manages.len().saturating_sub(DeviceRow::MANAGES);
+            row.manages.drain(..surplus);
+        }
+        if let Some(metadata) = manage.metadata {
+            row.metadata = metadata;
+        }
+        if let Some(info) = manage.device_info {
+            row.device_info = info.to_object();
+        }
+        let lifetime = manage.lifetime.filter(|seconds| *seconds > 0);
+        let supports = manage.supports.unwrap_or_default();
+        let before = row.managed.take();
+        let (since_ms, firmware, observed) = match before {
+            Some(before) => (before.since_ms, before.firmware, before.observed),
+            None => (now.unix_ms, Map::new(), Default::default()),
+        };
+        row.managed = Some(Managed {
+            since_ms,
+            manage_ms: now.unix_ms,
+            dormant_ms: lifetime.map(|seconds| {
+                let ms = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+                now.unix_ms.saturating_add(ms)
+            }),
+            device_actions: supports.device_actions,
+            firmware_actions: supports.firmware_actions,
+            bundles: supports
+                .bundles
+                .into_iter()
+                .map(|(bundle, yes)| (bundle, Value::Bool(yes)))
+                .collect(),
+            firmware,
+            observed,
+        });
+        let device = row.device.clone();
+        self.change(step, Change::PutDevice(Box::new(row)));
+        if !again {
+            self.complete_accepted(now, &device, step);
+        }
+        Answer::ok()
+    }
+
+    /// Merges what changed into what is known. Nothing is taken when one field is wrong.
+    fn notify(&mut self, mut row: DeviceRow, fields: Vec<FieldValue>, step: &mut Step) -> Answer {
+        let Some(managed) = &mut row.managed else {
+            return Answer::refused(Rc::NOT_FOUND, "the device is not managed");
+        };
+        let mut firmware = managed.firmware.clone();
+        for FieldValue { field, value } in fields {
+            let member = match field.strip_prefix(FIRMWARE) {
+                Some("") => None,
+                Some(rest) if rest.starts_with('.') => Some(rest[1..].to_owned()),
+                _ => return not_observed(&field),
+            };
+            if !managed.observed.contains(FIRMWARE) && !managed.observed.contains(&field) {
+                return not_observed(&field);
+            }
+            let value = match member {
+                Some(member) => Value::Object(Map::from_iter([(member, value)])),
+                None => value,
+            };
+            match Firmware::parse(FIRMWARE, value) {
+                Ok(changed) => firmware.extend(changed.to_object()),
+                Err(malformed) => return Answer::refused(Rc::BAD_REQUEST, malformed.to_string()),
+            }
+        }
+        managed.firmware = firmware;
+        self.change(step, Change::PutDevice(Box::new(row)));
+        Answer::ok()
+    }
+
+    /// The lifetime has passed without another manage.
+    pub(super) fn on_dormant(&mut self, now: Now, device: &Device, step: &mut Step) {
+        let Some(mut row) = self.tables.device(device).cloned() else {
+            return;
+        };
+        row.managed = None;
+        self.change(step, Change::PutDevice(Box::new(row)));
+        let text = "is no longer managed: its lifetime passed without another manage".to_owned();
+        say(now, step, Some(device.clone()), "dormant", text);
+        self.fail_open(now, device, "the device became dormant: its lifetime passed", step);
+    }
+}
+
+fn not_observed(field: &str) -> Answer {
+    Answer::refused(Rc::NOT_FOUND, format!("{field} is not observed"))
+}
+
+/// A location as it is kept: an optional member that was left out is gone, the times are the service's where the
+/// device gave none.
+fn stored(location: &Location, now: Now) -> Map<String, Value> {
+    let mut known = location.clone();
+    known.extra = Map::new();
+    let received = timestamp::format_ms(now.unix_ms);
+    if known.measured_date_time.is_none() {
+        known.measured_date_time = received.clone();
+    }
+    let mut object = known.to_object();
+    object.extend(received.map(|received| ("updatedDateTime".to_owned(), received.into())));
+    object
+}
+
+fn log_row(device: &Device, now: Now, entry: LogEntry, req_id: Option<&ReqId>) -> LogRow {
+    LogRow {
+        device: device.clone(),
+        received_ms: now.unix_ms,
+        timestamp: entry
+            .timestamp
+            .or_else(|| timestamp::format_ms(now.unix_ms))
+            .unwrap_or_default(),
+        severity: entry.severity as u8,
+        message: entry.message,
+        data: entry.data,
+        req_id: req_id.cloned(),
+    }
+}

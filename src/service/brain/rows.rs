@@ -1,0 +1,233 @@
+//! What the service knows, row by row, as the registry keeps it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::protocol::{Device, ReqId};
+
+/// A device that the service has heard of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceRow {
+    /// Its name.
+    pub device: Device,
+    /// When the service first heard of it, Unix milliseconds.
+    pub registered_ms: i64,
+    /// When the service last heard of it, Unix milliseconds.
+    pub last_seen_ms: i64,
+    /// `deviceInfo` of its last manage that had one.
+    pub device_info: Map<String, Value>,
+    /// `metadata` of its last manage that had some.
+    pub metadata: Map<String, Value>,
+    /// `location`, with `measuredDateTime` and `updatedDateTime`.
+    pub location: Option<Map<String, Value>>,
+    /// `mgmt`; `None` while the device is unmanaged.
+    pub managed: Option<Managed>,
+    /// The request ids of its last manages, newest last: a manage that the broker delivers again is answered again,
+    /// but proves nothing about a reboot.
+    pub manages: Vec<ReqId>,
+}
+
+impl DeviceRow {
+    /// How many of a device's last manages are remembered.
+    pub const MANAGES: usize = 8;
+
+    /// A device that has just been heard of.
+    pub fn new(device: Device, now_ms: i64) -> Self {
+        DeviceRow {
+            device,
+            registered_ms: now_ms,
+            last_seen_ms: now_ms,
+            device_info: Map::new(),
+            metadata: Map::new(),
+            location: None,
+            managed: None,
+            manages: Vec::new(),
+        }
+    }
+}
+
+/// The management of a device, gone when it is unmanaged or dormant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Managed {
+    /// Since when without a break, Unix milliseconds.
+    pub since_ms: i64,
+    /// When the last manage came, Unix milliseconds.
+    pub manage_ms: i64,
+    /// When it becomes dormant unless another manage comes, Unix milliseconds; `None`: never.
+    pub dormant_ms: Option<i64>,
+    /// Takes reboot and factory reset.
+    pub device_actions: bool,
+    /// Takes firmware download and update.
+    pub firmware_actions: bool,
+    /// Device management extension packages by their id, with a boolean.
+    pub bundles: Map<String, Value>,
+    /// `mgmt.firmware` as notified.
+    pub firmware: Map<String, Value>,
+    /// The fields that the service observes.
+    pub observed: BTreeSet<String>,
+}
+
+/// An action that this service can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// `device/reboot`
+    Reboot,
+    /// `device/factoryReset`
+    FactoryReset,
+}
+
+impl Action {
+    /// Every one.
+    pub const ALL: [Action; 2] = [Action::Reboot, Action::FactoryReset];
+
+    /// Its name in the REST API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Reboot => "device/reboot",
+            Action::FactoryReset => "device/factoryReset",
+        }
+    }
+
+    /// The action of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == name)
+    }
+}
+
+/// A request for an action on one or more devices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestRow {
+    /// Counts up from 1; the order of the list.
+    pub number: i64,
+    /// A UUID.
+    pub id: String,
+    /// What is asked for.
+    pub action: Action,
+    /// As the operator gave them.
+    pub parameters: Vec<Value>,
+    /// When it was asked for, Unix milliseconds.
+    pub created_ms: i64,
+    /// When what is in progress times out, Unix milliseconds.
+    pub deadline_ms: i64,
+}
+
+/// How a device stands with a request; the numbers are the REST API's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Done.
+    Success = 0,
+    /// Waiting for the device.
+    InProgress = 1,
+    /// Refused, called off, or it did not happen.
+    Failure = 2,
+    /// Nothing final came in time.
+    TimedOut = 3,
+}
+
+impl Status {
+    /// The status of a number.
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::Success, Self::InProgress, Self::Failure, Self::TimedOut]
+            .into_iter()
+            .find(|status| *status as i64 == number)
+    }
+}
+
+/// How one device stands with one request. Times are Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusRow {
+    /// The request's number.
+    pub request: i64,
+    /// The device.
+    pub device: Device,
+    /// The request id on the wire, this device's own; kept when the request is published again.
+    pub req_id: ReqId,
+    /// Where it stands.
+    pub status: Status,
+    /// The last return code of the device.
+    pub rc: Option<u16>,
+    /// Why it stands so, in words.
+    pub message: Option<String>,
+    /// When it was asked for.
+    pub requested_ms: i64,
+    /// When the broker took it over (PUBACK); until then it is published again after a lost session.
+    pub sent_ms: Option<i64>,
+    /// When the device answered 202.
+    pub accepted_ms: Option<i64>,
+    /// When it ended, in whatever way.
+    pub completed_ms: Option<i64>,
+    /// When anything here last changed.
+    pub updated_ms: i64,
+}
+
+impl StatusRow {
+    /// True when the device has nothing more to say to it.
+    pub fn is_complete(&self) -> bool {
+        self.status != Status::InProgress
+    }
+}
+
+/// A diagnostic log entry. Only the registry keeps it; it bounds how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// Whose.
+    pub device: Device,
+    /// When it came, Unix milliseconds.
+    pub received_ms: i64,
+    /// RFC 3339, the device's or else the time of receipt.
+    pub timestamp: String,
+    /// 0 information, 1 warning, 2 error.
+    pub severity: u8,
+    /// The text.
+    pub message: String,
+    /// Anything else.
+    pub data: Option<Vec<u8>>,
+    /// The device's request id: what the broker delivers twice is kept once.
+    pub req_id: Option<ReqId>,
+}
+
+/// An error code. Only the registry keeps it; it bounds how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorCodeRow {
+    /// Whose.
+    pub device: Device,
+    /// When it came, Unix milliseconds.
+    pub received_ms: i64,
+    /// The code.
+    pub code: i64,
+    /// The device's request id: what the broker delivers twice is kept once.
+    pub req_id: Option<ReqId>,
+}
+
+/// Something to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Insert or replace.
+    PutDevice(Box<DeviceRow>),
+    /// Insert; a request itself never changes.
+    PutRequest(RequestRow),
+    /// The request with this number, and how its devices stand with it.
+    DeleteRequest(i64),
+    /// Insert or replace.
+    PutStatus(StatusRow),
+    /// One more.
+    AddLog(LogRow),
+    /// All of a device.
+    ClearLogs(Device),
+    /// One more.
+    AddErrorCode(ErrorCodeRow),
+    /// All of a device.
+    ClearErrorCodes(Device),
+}
+
+/// All rows that the brain works on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Rows {
+    /// Every device.
+    pub devices: Vec<DeviceRow>,
+    /// Every request.
+    pub requests: Vec<RequestRow>,
+    /// How every device stands with every request.
+    pub statuses: Vec<StatusRow>,
+}

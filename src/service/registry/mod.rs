@@ -1,0 +1,114 @@
+//! The registry: what the service knows, in embedded SQLite, one writer.
+//!
+//! It decides nothing: the brain's changes go in, in one transaction a step, and the rows come out again after a
+//! restart. Only diagnostics live here alone, because nobody wants every log of every device in memory; their bounds
+//! are kept here too.
+//!
+//! Facts: SQLite write-ahead log (with `synchronous = FULL` a committed transaction survives a power cut), quotas of
+//! the platform (500 KB of diagnostic logs for each device, 7 days).
+
+mod commit;
+mod diagnostics;
+mod load;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::brain::Rows;
+
+pub use diagnostics::{ErrorCode, Log, MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES};
+
+/// The schema that this version reads and writes.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE devices (
+    type_id TEXT NOT NULL, device_id TEXT NOT NULL,
+    registered_ms INTEGER NOT NULL, last_seen_ms INTEGER NOT NULL,
+    device_info TEXT NOT NULL, metadata TEXT NOT NULL, location TEXT, manages TEXT NOT NULL,
+    -- the management; all NULL while unmanaged, but for dormant_ms, which is also NULL when it never ends
+    since_ms INTEGER, manage_ms INTEGER, dormant_ms INTEGER, device_actions INTEGER, firmware_actions INTEGER,
+    bundles TEXT, firmware TEXT, observed TEXT,
+    PRIMARY KEY (type_id, device_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE requests (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, action TEXT NOT NULL, parameters TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, deadline_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE statuses (
+    request INTEGER NOT NULL, type_id TEXT NOT NULL, device_id TEXT NOT NULL, req_id TEXT NOT NULL,
+    status INTEGER NOT NULL, rc INTEGER, message TEXT,
+    requested_ms INTEGER NOT NULL, sent_ms INTEGER, accepted_ms INTEGER, completed_ms INTEGER,
+    updated_ms INTEGER NOT NULL,
+    PRIMARY KEY (request, type_id, device_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE logs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, type_id TEXT NOT NULL, device_id TEXT NOT NULL,
+    received_ms INTEGER NOT NULL, timestamp TEXT NOT NULL, severity INTEGER NOT NULL, message TEXT NOT NULL,
+    data BLOB, req_id TEXT, bytes INTEGER NOT NULL
+) STRICT;
+CREATE INDEX logs_of_device ON logs (type_id, device_id, id);
+CREATE INDEX logs_by_age ON logs (received_ms);
+CREATE TABLE error_codes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, type_id TEXT NOT NULL, device_id TEXT NOT NULL,
+    received_ms INTEGER NOT NULL, code INTEGER NOT NULL, req_id TEXT
+) STRICT;
+CREATE INDEX error_codes_of_device ON error_codes (type_id, device_id, id);
+";
+
+/// Why the registry cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// A newer version of this program has written it.
+    #[error(
+        "{path} has schema {found}, written by a newer iotdm; this one reads up to {VERSION}: install the newer one again"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+    /// A row that this program cannot have written.
+    #[error("the registry is damaged: {0}; put the file aside and start again, or restore it from a backup")]
+    Damaged(String),
+    /// SQLite refuses: the disk is full, the file is no database, ...
+    #[error("the registry cannot be used: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The open registry.
+#[derive(Debug)]
+pub struct Registry {
+    connection: Connection,
+}
+
+impl Registry {
+    /// Opens or makes the file, and reads every row that the brain works on.
+    ///
+    /// # Errors
+    /// A newer schema, a damaged file, a disk that refuses.
+    pub fn open(path: &Path) -> Result<(Self, Rows), RegistryError> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found > VERSION {
+            return Err(RegistryError::Newer {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        if found == 0 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+        }
+        let rows = load::rows(&connection)?;
+        Ok((Registry { connection }, rows))
+    }
+}

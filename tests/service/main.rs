@@ -1,0 +1,7 @@
+//! The service's side: the brain by conformance id, the registry, the REST face, and the whole of it on a real broker.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod brain;
+mod random;
+mod registry;
+mod scene;

@@ -1,0 +1,216 @@
+//! The registry: what goes in comes out again, whatever is cut whenever; diagnostics are bounded.
+
+use iotdm::protocol::{ReqId, ToService};
+use iotdm::service::brain::{Change, ErrorCodeRow, Event, LogRow, Rows, Service};
+use iotdm::service::registry::{MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES, Registry, RegistryError};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::random::{Act, acts, perform};
+use crate::scene::{START_MS, Scene, device, gw};
+
+fn open(folder: &tempfile::TempDir) -> (Registry, Rows) {
+    Registry::open(&folder.path().join("registry.sqlite")).unwrap()
+}
+
+fn log(message: String, received_ms: i64, req_id: Option<&str>) -> Change {
+    Change::AddLog(LogRow {
+        device: gw(),
+        received_ms,
+        timestamp: "2024-05-01T10:00:00Z".into(),
+        severity: 2,
+        message,
+        data: Some(vec![0, 255]),
+        req_id: req_id.and_then(ReqId::new),
+    })
+}
+
+#[test]
+fn a_brain_restored_from_the_registry_equals_the_brain_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, rows) = open(&folder);
+    assert_eq!(rows, Rows::default());
+    let mut scene = Scene::new();
+    scene.manage(&gw(), "m1");
+    scene.say(
+        &device("edge/other"),
+        ToService::Manage,
+        json!({"d": {"metadata": {"a": [1, 0.1, 1e300, "\u{0}\u{1F600}", null]}, "supports": {"bundle-v1": true}}}),
+    );
+    scene.say(
+        &gw(),
+        ToService::Location,
+        json!({"d": {"latitude": 0.1, "longitude": -179.123456789}}),
+    );
+    let (first, sent) = scene.reboot(&[gw()]);
+    scene.handle(Event::Published(sent[0].0));
+    scene.reboot(&[gw()]);
+    scene.handle(Event::Delete { id: first });
+    let changes = std::mem::take(&mut scene.changes);
+    registry.commit(&changes).unwrap();
+    drop(registry);
+    assert_eq!(open(&folder).1, scene.service.rows());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn after_any_events_and_a_crash_between_any_two_transactions_the_registry_has_what_was_committed(
+        acts in acts(60),
+        crashes in prop::collection::vec(any::<bool>(), 60),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut registry, rows) = open(&folder);
+        let mut scene = Scene::restored(rows);
+        let mut committed = scene.service.rows();
+        for (act, crash) in acts.iter().zip(crashes) {
+            scene.changes.clear();
+            perform(&mut scene, act);
+            if crash && !matches!(act, Act::Wait(_)) {
+                // The process dies after the decision and before the commit: nothing of it was done or answered.
+                drop(registry);
+                let (reopened, rows) = open(&folder);
+                registry = reopened;
+                prop_assert_eq!(&rows, &committed);
+                let now_ms = scene.now_ms;
+                scene = Scene::restored(rows);
+                scene.now_ms = now_ms;
+            } else {
+                registry.commit(&scene.changes).unwrap();
+                committed = scene.service.rows();
+            }
+        }
+        drop(registry);
+        let (_, rows) = open(&folder);
+        prop_assert_eq!(&rows, &committed);
+        let restored = Service::restore([1; 32], rows);
+        prop_assert_eq!(restored.next_deadline(), scene.service.next_deadline());
+    }
+}
+
+#[test]
+fn a_commit_writes_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, _) = open(&folder);
+    let mut scene = Scene::new();
+    scene.manage(&gw(), "m");
+    scene.manage(&device("edge/other"), "m");
+    scene.reboot(&[gw(), device("edge/other")]);
+    let mut changes = scene.changes.clone();
+    // A request is inserted once; the second time SQLite refuses it.
+    let again = changes.iter().find(|change| matches!(change, Change::PutRequest(_)));
+    changes.push(again.unwrap().clone());
+    assert!(registry.commit(&changes).is_err());
+    drop(registry);
+    assert_eq!(open(&folder).1, Rows::default());
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.sqlite");
+    drop(open(&folder));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    let error = Registry::open(&path).unwrap_err();
+    assert!(matches!(error, RegistryError::Newer { found: 2, .. }));
+    assert!(error.to_string().contains("newer iotdm"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.sqlite");
+    std::fs::write(
+        &path,
+        "this is a text of some length that is no database at all".repeat(100),
+    )
+    .unwrap();
+    assert!(matches!(Registry::open(&path), Err(RegistryError::Sqlite(_))));
+}
+
+#[test]
+fn dia_05_logs_are_newest_first_and_pruned_at_500_kb() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, _) = open(&folder);
+    let text = "x".repeat(50_000);
+    for n in 0..30 {
+        registry
+            .commit(&[log(format!("{n} {text}"), START_MS + n, None)])
+            .unwrap();
+    }
+    registry.commit(&[log("small".into(), START_MS + 30, None)]).unwrap();
+    let logs = registry.logs(&gw(), START_MS).unwrap();
+    assert_eq!(logs[0].message, "small");
+    assert_eq!(logs[0].data.as_deref(), Some(&[0, 255][..]));
+    assert!(logs[1].message.starts_with("29 ") && logs[2].message.starts_with("28 "));
+    let bytes: usize = logs.iter().map(|log| log.message.len()).sum();
+    let limit = usize::try_from(MAX_LOG_BYTES).unwrap();
+    assert!(bytes <= limit && bytes > limit - 110_000, "{bytes}");
+    assert!(registry.logs(&device("edge/other"), START_MS).unwrap().is_empty());
+    registry.commit(&[Change::ClearLogs(gw())]).unwrap();
+    assert!(registry.logs(&gw(), START_MS).unwrap().is_empty());
+}
+
+#[test]
+fn dia_05_logs_are_gone_after_7_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, _) = open(&folder);
+    registry.commit(&[log("old".into(), START_MS, None)]).unwrap();
+    let later = START_MS + MAX_LOG_AGE_MS + 1;
+    assert_eq!(registry.logs(&gw(), later - 1).unwrap().len(), 1);
+    assert!(registry.logs(&gw(), later).unwrap().is_empty(), "not shown");
+    assert_eq!(registry.prune(later - 1).unwrap(), 0);
+    assert_eq!(registry.prune(later).unwrap(), 1);
+}
+
+#[test]
+fn what_the_broker_delivers_twice_is_kept_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, _) = open(&folder);
+    let code = |code, req_id: Option<&str>| {
+        Change::AddErrorCode(ErrorCodeRow {
+            device: gw(),
+            received_ms: START_MS,
+            code,
+            req_id: req_id.and_then(ReqId::new),
+        })
+    };
+    for _ in 0..2 {
+        registry
+            .commit(&[log("a".into(), START_MS, Some("1")), code(42, Some("2")), code(7, None)])
+            .unwrap();
+    }
+    registry.commit(&[log("b".into(), START_MS, Some("1"))]).unwrap();
+    let logs = registry.logs(&gw(), START_MS).unwrap();
+    assert_eq!(logs.len(), 2, "an SDK that always gives the same id loses nothing");
+    let codes: Vec<i64> = registry
+        .error_codes(&gw())
+        .unwrap()
+        .iter()
+        .map(|row| row.code)
+        .collect();
+    assert_eq!(codes, [7, 7, 42], "without an id nobody can tell");
+}
+
+#[test]
+fn error_codes_are_bounded_and_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, _) = open(&folder);
+    let codes = (0..MAX_ERROR_CODES + 5).map(|code| {
+        Change::AddErrorCode(ErrorCodeRow {
+            device: gw(),
+            received_ms: START_MS,
+            code,
+            req_id: None,
+        })
+    });
+    registry.commit(&codes.collect::<Vec<_>>()).unwrap();
+    let kept = registry.error_codes(&gw()).unwrap();
+    assert_eq!(kept.len(), usize::try_from(MAX_ERROR_CODES).unwrap());
+    assert_eq!((kept[0].code, kept[kept.len() - 1].code), (MAX_ERROR_CODES + 4, 5));
+    registry.commit(&[Change::ClearErrorCodes(gw())]).unwrap();
+    assert!(registry.error_codes(&gw()).unwrap().is_empty());
+}

@@ -4,4 +4,7 @@
 mod brain;
 mod random;
 mod registry;
+mod rest;
 mod scene;
+#[path = "../support/mod.rs"]
+mod support;

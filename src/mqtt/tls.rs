@@ -102,8 +102,8 @@ pub(super) fn trouble(error: &Error, options: &Options) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::{Broker, TlsFiles};
     use super::*;
-    use crate::mqtt::options::{Broker, TlsFiles};
 
     fn options(plausible: fn() -> bool, cert: bool) -> Options {
         let tls = TlsFiles {

@@ -242,4 +242,38 @@ mod tests {
         assert_eq!(wire.read(&mut [0; 4]).await.unwrap(), 0);
         assert!(matches!(observer.look().ended, Some(Ended::ByPeer(_))));
     }
+
+    /// A peer that has refused our certificate and hung up before we wrote.
+    struct Refusing;
+
+    impl AsyncRead for Refusing {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+        }
+    }
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn con_05_an_alert_behind_a_failed_write_is_the_reason() {
+        let observer = Observer::default();
+        let limit = Duration::from_secs(9);
+        let mut wire = Wire::new(Box::new(Refusing), observer.clone(), limit, limit);
+        assert_eq!(
+            wire.write(b"CONNECT").await.unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+        assert!(matches!(observer.look().ended, Some(Ended::Tls(_))));
+    }
 }

@@ -238,7 +238,7 @@ async fn con_10_the_backoff_grows_with_failures_and_is_reset_only_by_a_stable_se
     options.backoff.max = Duration::from_secs(10);
     options.stable_after = Duration::from_secs(3600);
     let mut owner = Owner::start(options.clone());
-    // Sessions that stand but do not last do not reset it: the bound doubles each time.
+    // Without a session the bound doubles each time.
     let mut waits = Vec::new();
     for _ in 0..8 {
         let mut peer = broker.accept().await;
@@ -253,6 +253,10 @@ async fn con_10_the_backoff_grows_with_failures_and_is_reset_only_by_a_stable_se
         waits.iter().max() > Some(&Duration::from_millis(100)),
         "it grows: {waits:?}"
     );
+    // A session that does not last changes nothing about that.
+    drop(broker.subscribed(false).await);
+    let wait = owner.trouble().await.1;
+    assert!(wait > Duration::from_millis(10), "{wait:?} after a short session");
     options.stable_after = Duration::ZERO;
     owner.session.reload(options);
     for _ in 0..8 {

@@ -24,6 +24,8 @@ pub struct Message {
 pub enum RebootOutcome {
     /// logind is on it, or was already.
     Accepted,
+    /// The bus broke in the middle: nobody knows whether logind got it. The host may still go down.
+    Unknown,
     /// It will not happen: 501 when the host cannot, 500 with who and why otherwise.
     Refused {
         /// 500 or 501.

@@ -1,1 +1,35 @@
-//! The one place where all rooms meet: carries events in and effects out.
+//! The one place where all rooms meet: events of the session, of D-Bus, of the local commands and of systemd go into
+//! the brain; what it answers is written to the disk first and then carried out.
+//!
+//! Nothing is decided here. Everything that takes time is a task of its own that comes back as a [`Happening`].
+
+pub mod check;
+mod connection;
+mod disk;
+mod environment;
+mod logging;
+mod pulse;
+mod report;
+mod run;
+mod settings;
+mod shutdown;
+
+pub use environment::Environment;
+pub use logging::start as start_logging;
+pub use report::{Report, readable};
+pub use run::{Exit, run};
+
+use std::os::fd::OwnedFd;
+
+use crate::agent::{OpId, RebootOutcome};
+
+/// What a task of the daemon has to tell.
+#[derive(Debug)]
+enum Happening {
+    /// Asking for a reboot came to its end; the lock is to be kept until the 202 is out.
+    RebootEnded { op: OpId, outcome: RebootOutcome, lock: Option<OwnedFd> },
+    /// logind's signal.
+    PreparingForShutdown(bool),
+    /// `check` has looked at everything that it sees without the connection.
+    Checked(Vec<check::Finding>, tokio::sync::oneshot::Sender<crate::local::Reply>),
+}

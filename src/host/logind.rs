@@ -18,7 +18,7 @@ use super::bus::{Bus, BusError, Cause};
 pub const WHO: &str = "iotdm-agent";
 
 /// The packaged polkit rule that lets our user reboot this machine.
-pub const POLKIT_RULES: &str = "/usr/share/polkit-1/rules.d/50-iotdm-agent.rules";
+pub const POLKIT_RULES: &str = "/usr/share/polkit-1/rules.d/60-iotdm-agent.rules";
 
 const BUS_ERROR: &str = "org.freedesktop.DBus.Error.";
 

@@ -1,1 +1,50 @@
-//! What the local commands (status, manage, ...) talk to.
+//! What the local commands (`status`, `manage`, `unmanage`, `check`) talk to: one JSON line each way over a unix socket
+//! in the runtime folder. Root and the group `iotdm-agent` may use it; the file's mode says so.
+//!
+//! It never decides anything: requests go to the daemon as [`Call`]s, and what comes back is written out.
+
+mod client;
+mod server;
+
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+pub use client::{ClientError, ask};
+pub use server::{Call, Server, listen};
+
+/// The longest line either side takes, in bytes.
+pub const MAX_LINE: usize = 256 * 1024;
+
+/// The socket's name within the runtime folder.
+const SOCKET: &str = "control.sock";
+/// The runtime folder, unless systemd names another (`$RUNTIME_DIRECTORY`).
+const RUNTIME_DIRECTORY: &str = "/run/iotdm-agent";
+
+/// Where the socket is.
+pub fn socket_path(runtime_directory: Option<&Path>) -> PathBuf {
+    runtime_directory.unwrap_or(Path::new(RUNTIME_DIRECTORY)).join(SOCKET)
+}
+
+/// What a local command asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// How things stand.
+    Status,
+    /// Send a manage request; take the device back into management if need be.
+    Manage,
+    /// Take the device out of management.
+    Unmanage,
+    /// Look whether the agent has what it needs on this host.
+    Check,
+}
+
+/// What it is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// It was done; for `status` and `check`, the result.
+    Done(serde_json::Value),
+    /// It was not done, for this reason.
+    Failed(String),
+}

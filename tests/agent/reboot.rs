@@ -367,3 +367,20 @@ fn a_refusal_is_not_told_before_it_is_on_the_disk() {
     driver.pass(SECOND * 6);
     assert_eq!(driver.answers("r1"), [500]);
 }
+
+#[test]
+fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Unknown);
+    driver.pass(SECOND * 60);
+    assert!(driver.published.is_empty());
+    let mut rebooted = Driver::managed();
+    rebooted.ask_reboot("r1");
+    rebooted.reboot_ends(RebootOutcome::Unknown);
+    rebooted.host_reboots("boot-2");
+    rebooted.connect(true);
+    assert_eq!(rebooted.answers("r1"), [202]);
+    driver.pass(SECOND * 125);
+    assert_eq!(driver.answers("r1"), [500]);
+}

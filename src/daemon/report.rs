@@ -1,0 +1,96 @@
+//! The answer to `iotdm-agent status`: as JSON, and as a person reads it.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+use super::connection::View;
+use crate::agent::Status;
+
+/// How the agent stands. Members are only ever added.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub(super) version: &'static str,
+    /// The one line that systemd shows, too.
+    pub(super) summary: String,
+    /// Whether an identity is configured; if not, what is missing.
+    pub(super) configured: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) missing: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<String>,
+    pub(super) connection: View,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<Status>,
+    pub(super) boot_id: String,
+    /// Seconds since the agent started.
+    pub(super) running_for_seconds: u64,
+    /// Whether the wall clock can be believed.
+    pub(super) clock_set: bool,
+    pub(super) state_directory: String,
+    /// Why the disk refuses, when it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) disk_trouble: Option<String>,
+    pub(super) configuration_files: Vec<String>,
+    /// What was refused when the configuration was last read anew; the older one is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) configuration_trouble: Option<String>,
+}
+
+/// The report for a person; `value` is what the daemon sent.
+pub fn readable(value: &Value) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, text: Option<String>| {
+        if let Some(text) = text {
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{name:>14}: {text}");
+        }
+    };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let agent = &value["agent"];
+    let connection = &value["connection"];
+    line("state", text(&value["summary"]));
+    line("device", text(&value["device"]));
+    line("service", text(&value["service"]));
+    line(
+        "connection",
+        text(&connection["state"]).map(|state| match connection["for_seconds"].as_u64() {
+            Some(seconds) => format!("{state} for {}", duration(seconds)),
+            None => state,
+        }),
+    );
+    line("trouble", text(&connection["trouble"]));
+    line("next attempt", connection["next_attempt_in_seconds"].as_u64().map(|seconds| format!("in {}", duration(seconds))));
+    if agent.is_object() {
+        let managed = match (agent["wish"].as_str(), agent["managed"].as_bool()) {
+            (Some("unmanaged"), _) => "no: taken out of management on this device (iotdm-agent manage takes it back)",
+            (Some("unmanaging"), _) => "no: taken out of management on this device; the service does not know yet",
+            (_, Some(true)) => "yes",
+            _ => "not yet: the service has not answered since the agent started",
+        };
+        let since = agent["managed_since"].as_i64().and_then(crate::protocol::timestamp::format);
+        line("managed", Some(since.map_or(managed.to_owned(), |since| format!("{managed}, last confirmed {since}"))));
+        line("refused", text(&agent["manage_refused"]));
+        line("busy", text(&agent["busy"]).filter(|busy| busy != "none"));
+        let owed = agent["owed"].as_u64().unwrap_or(0) + agent["answers_owed"].as_u64().unwrap_or(0);
+        line("to be sent", (owed > 0).then(|| format!("{owed} messages")));
+    }
+    line("clock", (value["clock_set"] == false).then(|| "not set: certificates cannot be checked".to_owned()));
+    line("disk", text(&value["disk_trouble"]));
+    line("configuration", text(&value["configuration_trouble"]));
+    line("version", text(&value["version"]));
+    out
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

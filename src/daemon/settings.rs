@@ -1,0 +1,106 @@
+//! From the configuration and the host's facts to what the brain and the session need.
+
+use std::time::Duration;
+
+use crate::agent;
+use crate::config::{self, Kind, Token};
+use crate::host::identity::Facts;
+use crate::mqtt::{Broker, Options, Proxy, Subscription, TlsFiles, TokenSource};
+use crate::protocol::model::DeviceInfo;
+use crate::protocol::names::NameError;
+use crate::protocol::topic::{agent_filter, gateway_notification};
+use crate::protocol::{Address, Device};
+
+/// What the brain needs.
+///
+/// # Errors
+/// When the device's name is none; the configuration has checked it.
+pub(super) fn brain(
+    settings: &config::Settings,
+    facts: &Facts,
+    boot_id: &str,
+) -> Result<agent::Settings, NameError> {
+    Ok(agent::Settings {
+        address: address(settings)?,
+        lifetime: u64::from(settings.manage.lifetime),
+        metadata: settings.manage.metadata.clone(),
+        device_info: device_info(&settings.manage.device_info, facts),
+        reboot_enabled: settings.reboot.enabled,
+        boot_id: boot_id.to_owned(),
+    })
+}
+
+/// What the configuration says wins over what the host says.
+fn device_info(set: &config::DeviceInfo, facts: &Facts) -> DeviceInfo {
+    let or = |set: &Option<String>, fact: &Option<String>| set.clone().or_else(|| fact.clone());
+    DeviceInfo {
+        serial_number: or(&set.serial_number, &facts.serial_number),
+        manufacturer: or(&set.manufacturer, &facts.manufacturer),
+        model: or(&set.model, &facts.model),
+        device_class: set.device_class.clone(),
+        description: set.description.clone(),
+        fw_version: or(&set.fw_version, &facts.fw_version),
+        hw_version: or(&set.hw_version, &facts.hw_version),
+        descriptive_location: set.descriptive_location.clone(),
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn device(settings: &config::Settings) -> Result<Device, NameError> {
+    Device::new(&settings.device.type_id, &settings.device.id)
+}
+
+fn address(settings: &config::Settings) -> Result<Address, NameError> {
+    Ok(match settings.device.kind {
+        Kind::Gateway => Address::Device(device(settings)?),
+        Kind::Device => Address::Session,
+    })
+}
+
+/// `d:org:type:id` or `g:org:type:id` (connecting devices, "client id").
+pub(super) fn client_id(settings: &config::Settings) -> String {
+    let class = match settings.device.kind {
+        Kind::Gateway => 'g',
+        Kind::Device => 'd',
+    };
+    let device = &settings.device;
+    format!("{class}:{}:{}:{}", device.org, device.type_id, device.id)
+}
+
+/// What the session needs.
+///
+/// # Errors
+/// As [`brain`].
+pub(super) fn session(settings: &config::Settings) -> Result<Options, NameError> {
+    let service = &settings.service;
+    let tls = service.url.tls.then(|| TlsFiles {
+        ca_file: service.ca_file.clone(),
+        cert_file: service.certificate.as_ref().map(|certificate| certificate.cert_file.clone()),
+        key_file: service.certificate.as_ref().map(|certificate| certificate.key_file.clone()),
+    });
+    let proxy = service.proxy.as_ref().map(|proxy| Proxy { host: proxy.host.clone(), port: proxy.port, login: None });
+    let broker = Broker { host: service.url.host.clone(), port: service.url.port, tls, proxy };
+    let mut options = Options::new(broker, client_id(settings));
+    options.username = Some(service.username.clone());
+    options.token = match &service.token {
+        None => TokenSource::None,
+        Some(Token::File(path) | Token::Credential(path)) => TokenSource::File(path.clone()),
+    };
+    options.keep_alive = service.keep_alive;
+    options.subscriptions = vec![Subscription { filter: agent_filter(&address(settings)?), required: true }];
+    if settings.device.kind == Kind::Gateway {
+        // The platform's broker says here what it refused; a plain broker has no such topic, and may not allow it.
+        options.subscriptions.push(Subscription { filter: gateway_notification(&device(settings)?), required: false });
+    }
+    options.publishes_per_second = Some(5);
+    options.wall_clock_plausible = || crate::host::clock::wall().is_some();
+    Ok(options)
+}
+
+/// Like [`session`], but only to see whether the broker lets us in.
+pub(super) fn probe(settings: &config::Settings) -> Result<Options, NameError> {
+    let mut options = session(settings)?;
+    options.subscriptions.clear();
+    options.stable_after = Duration::from_secs(3600);
+    Ok(options)
+}

@@ -1,0 +1,54 @@
+//! The command's end of the socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::{MAX_LINE, Reply, Request};
+
+/// How long the agent may take to answer: a manage request waits for the service.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("the agent is not running (nothing answers at {}): systemctl start iotdm-agent", .0.display())]
+    NotRunning(PathBuf),
+    /// This user may not ask.
+    #[error("only root and the group iotdm-agent may ask the agent: try again with sudo")]
+    NotAllowed,
+    /// It took too long.
+    #[error("the agent did not answer within {} s: see systemctl status iotdm-agent", LIMIT.as_secs())]
+    Silent,
+    /// Something else.
+    #[error("the agent's answer could not be read: {0}")]
+    Broken(String),
+}
+
+/// Asks the running agent.
+///
+/// # Errors
+/// When it is not running, this user may not, or no answer comes within 90 s.
+pub async fn ask(socket: &Path, request: Request) -> Result<Reply, ClientError> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(socket.to_owned()),
+        io::ErrorKind::PermissionDenied => ClientError::NotAllowed,
+        _ => ClientError::Broken(error.to_string()),
+    })?;
+    tokio::time::timeout(LIMIT, exchange(stream, request))
+        .await
+        .map_err(|_| ClientError::Silent)?
+        .map_err(|error| ClientError::Broken(error.to_string()))
+}
+
+async fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Reply> {
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    let mut answer = Vec::new();
+    BufReader::new(stream).take(MAX_LINE as u64).read_until(b'\n', &mut answer).await?;
+    Ok(serde_json::from_slice(&answer)?)
+}

@@ -1,3 +1,200 @@
 //! `iotdm-agent`, the daemon and its local commands.
 
-fn main() {}
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use iotdm::config::DEFAULT_PATH;
+use iotdm::daemon::check::{self, Finding, Severity};
+use iotdm::daemon::{Environment, readable, run, start_logging};
+use iotdm::local::{self, ClientError, Reply, Request};
+use serde_json::Value;
+
+/// Makes this host a managed device of a service that speaks the Device Management Protocol over MQTT.
+#[derive(Debug, Parser)]
+#[command(name = "iotdm-agent", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent. systemd does this: systemctl start iotdm-agent
+    Run(Config),
+    /// Look whether the agent has what it needs: configuration, broker, permissions, disk. Changes nothing
+    Check(Asked),
+    /// Show how the running agent stands
+    Status(Asked),
+    /// Send a manage request now, and take the device back into management after unmanage
+    Manage(Asked),
+    /// Take the device out of management, for good: it stays out after a restart, until manage
+    Unmanage(Asked),
+}
+
+#[derive(Debug, Args)]
+struct Config {
+    /// The configuration; conf.d/*.toml beside it is read after it
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Asked {
+    #[command(flatten)]
+    config: Config,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::read();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the asynchronous runtime does not start: {error}")),
+    };
+    match cli.command {
+        Command::Run(config) => {
+            start_logging(environment.journal);
+            let exit = runtime.block_on(run(&config.config, environment)).into();
+            // A name that is being resolved must not hold up the end.
+            runtime.shutdown_background();
+            exit
+        }
+        Command::Check(asked) => runtime.block_on(checked(&asked, &environment)),
+        Command::Status(asked) => runtime.block_on(asked_of_the_agent(Request::Status, &asked, &environment)),
+        Command::Manage(asked) => runtime.block_on(asked_of_the_agent(Request::Manage, &asked, &environment)),
+        Command::Unmanage(asked) => runtime.block_on(asked_of_the_agent(Request::Unmanage, &asked, &environment)),
+    }
+}
+
+async fn asked_of_the_agent(request: Request, asked: &Asked, environment: &Environment) -> ExitCode {
+    let socket = local::socket_path(environment.runtime_directory.as_deref());
+    match local::ask(&socket, request).await {
+        Ok(Reply::Done(value)) if asked.json => print(&value.to_string()),
+        Ok(Reply::Done(value)) => print(&match request {
+            Request::Status => readable(&value).trim_end().to_owned(),
+            _ => done(request, &value),
+        }),
+        Ok(Reply::Failed(reason)) => failed(&reason),
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+fn done(request: Request, value: &Value) -> String {
+    if let Some(message) = value["message"].as_str() {
+        return message.to_owned();
+    }
+    match request {
+        Request::Unmanage => "the service no longer manages this device",
+        _ => "the service manages this device",
+    }
+    .to_owned()
+}
+
+/// Beside a running agent the agent looks; otherwise this process does, as the service's user.
+async fn checked(asked: &Asked, environment: &Environment) -> ExitCode {
+    let socket = local::socket_path(environment.runtime_directory.as_deref());
+    let findings = match local::ask(&socket, Request::Check).await {
+        Ok(Reply::Done(value)) => match serde_json::from_value(value) {
+            Ok(findings) => findings,
+            Err(error) => return failed(&format!("the agent's answer could not be read: {error}")),
+        },
+        Ok(Reply::Failed(reason)) => return failed(&reason),
+        Err(ClientError::NotRunning(_)) => {
+            if let Err(reason) = become_the_service() {
+                return failed(&reason);
+            }
+            look(&asked.config.config, environment).await
+        }
+        Err(error) => return failed(&error.to_string()),
+    };
+    let worst = findings
+        .iter()
+        .map(|finding| finding.severity)
+        .max()
+        .unwrap_or(Severity::Ok);
+    let text = if asked.json {
+        serde_json::json!(findings).to_string()
+    } else {
+        written(&findings)
+    };
+    match print(&text) {
+        ExitCode::SUCCESS if worst < Severity::Error => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+async fn look(config: &Path, environment: &Environment) -> Vec<Finding> {
+    let mut settings = None;
+    let mut findings = check::host(config, environment, Some(&mut settings)).await;
+    if let Some(settings) = settings {
+        findings.push(check::broker(&settings).await);
+    }
+    findings
+}
+
+/// Root looks as the service's user would, or what it finds would say nothing about the service.
+fn become_the_service() -> Result<(), String> {
+    const USER: &str = "iotdm-agent";
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let user = match nix::unistd::User::from_name(USER) {
+        Ok(Some(user)) => user,
+        Ok(None) => {
+            return Err(format!(
+                "there is no user {USER}: install the package, or run check as the user that runs the agent"
+            ));
+        }
+        Err(error) => return Err(format!("the user {USER} cannot be looked up: {error}")),
+    };
+    let name = std::ffi::CString::new(USER).map_err(|error| error.to_string())?;
+    nix::unistd::initgroups(&name, user.gid)
+        .and_then(|()| nix::unistd::setgid(user.gid))
+        .and_then(|()| nix::unistd::setuid(user.uid))
+        .map_err(|error| format!("becoming the user {USER} failed: {error}"))
+}
+
+fn written(findings: &[Finding]) -> String {
+    let mut sections: Vec<&str> = findings.iter().map(|finding| finding.section.as_str()).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    let mut lines = Vec::new();
+    for section in sections {
+        lines.push(format!("{section}:"));
+        lines.extend(
+            findings
+                .iter()
+                .filter(|finding| finding.section == section)
+                .map(|finding| format!("  {finding}")),
+        );
+    }
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    lines.push(match (errors, warnings) {
+        (0, 0) => "everything is as it should be".to_owned(),
+        _ => format!("{errors} errors, {warnings} warnings"),
+    });
+    lines.join("\n")
+}
+
+fn print(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn failed(reason: &str) -> ExitCode {
+    // Without stderr the exit code has to do.
+    let _ = writeln!(io::stderr(), "iotdm-agent: {reason}");
+    ExitCode::FAILURE
+}

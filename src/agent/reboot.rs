@@ -292,10 +292,7 @@ pub(super) fn due(work: &mut Work<'_>) {
             && work.now.boottime >= reboot.accepted() + ACCEPTED_LIMIT
     };
     if work.d.reboot().is_some_and(overdue) {
-        did_not_happen(
-            work,
-            "3 minutes after logind had been asked, the host was still up",
-        );
+        did_not_happen(work, "3 minutes after logind had been asked, the host was still up");
     }
     if counts_down(work) && work.now.boottime >= SHORT_BOOT {
         work.change(Change::ShortBoots(0));

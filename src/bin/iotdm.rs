@@ -1,3 +1,5 @@
-//! `iotdm`, the service and the operator's commands.
+//! `iotdm`, the service and the operator's commands. Everything is in `iotdm::service::cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    iotdm::service::cli::main()
+}

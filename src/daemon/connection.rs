@@ -37,7 +37,10 @@ pub(super) struct View {
 
 impl Connection {
     pub(super) fn trouble(trouble: Trouble, retry_in: Duration) -> Self {
-        Connection::Trouble { trouble, retry_at: Instant::now() + retry_in }
+        Connection::Trouble {
+            trouble,
+            retry_at: Instant::now() + retry_in,
+        }
     }
 
     pub(super) fn view(&self) -> View {
@@ -51,6 +54,11 @@ impl Connection {
                 ("disconnected", None, Some(trouble.to_string()), Some(wait))
             }
         };
-        View { state, for_seconds, trouble, next_attempt_in_seconds: retry }
+        View {
+            state,
+            for_seconds,
+            trouble,
+            next_attempt_in_seconds: retry,
+        }
     }
 }

@@ -7,7 +7,10 @@ use crate::agent::{Durable, OweId, Step};
 use crate::store::{Limits, Notice, Outbox, Seq, StateFile, StoreError};
 
 /// How much the outbox may take on the disk. A record is at most a message, so it fits into a segment.
-const LIMITS: Limits = Limits { max_bytes: 4 * 1024 * 1024, segment_bytes: 512 * 1024 };
+const LIMITS: Limits = Limits {
+    max_bytes: 4 * 1024 * 1024,
+    segment_bytes: 512 * 1024,
+};
 
 /// The folder that survives a power cut.
 #[derive(Debug)]
@@ -50,7 +53,10 @@ impl Disk {
             Some(Ok(durable)) => durable,
             Some(Err(error)) => {
                 let reason = format!("its content is not understood ({error}); the agent starts as if it were new");
-                notices.push(Notice { path: folder.to_owned(), reason });
+                notices.push(Notice {
+                    path: folder.to_owned(),
+                    reason,
+                });
                 Durable::default()
             }
         };
@@ -63,7 +69,12 @@ impl Disk {
                 owed.push((id, record.to_vec()));
             }
         }
-        Ok((Disk { files: Some(Files { state, outbox, seqs }) }, Found { durable, owed, notices }))
+        Ok((
+            Disk {
+                files: Some(Files { state, outbox, seqs }),
+            },
+            Found { durable, owed, notices },
+        ))
     }
 
     /// Appends what is owed, and makes the commit. With a commit both have reached the disk when this returns.
@@ -91,11 +102,15 @@ impl Disk {
     }
 
     pub(super) async fn sync(&mut self) -> Option<String> {
-        self.away(|files| files.outbox.sync().err().map(|error| error.reason())).await
+        self.away(|files| files.outbox.sync().err().map(|error| error.reason()))
+            .await
     }
 
     async fn away<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Files) -> T + Send + 'static) -> T {
-        let mut files = self.files.take().expect("one write at a time: the daemon waits for each");
+        let mut files = self
+            .files
+            .take()
+            .expect("one write at a time: the daemon waits for each");
         let done = tokio::task::spawn_blocking(move || {
             let result = work(&mut files);
             (files, result)
@@ -130,7 +145,11 @@ impl Files {
             let appended = self.outbox.append(&bytes)?;
             self.seqs.insert(*id, appended.seq);
             if !appended.dropped.is_empty() {
-                let gone: Vec<_> = self.seqs.iter().filter(|(_, seq)| appended.dropped.contains(seq)).collect();
+                let gone: Vec<_> = self
+                    .seqs
+                    .iter()
+                    .filter(|(_, seq)| appended.dropped.contains(seq))
+                    .collect();
                 dropped.extend(gone.into_iter().map(|(id, _)| *id));
                 self.seqs.retain(|id, _| !dropped.contains(id));
             }

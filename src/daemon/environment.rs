@@ -26,7 +26,10 @@ impl Environment {
             let value = env::var_os(name)?;
             // systemd separates several folders by colons.
             let text = value.into_string().ok()?;
-            text.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from)
+            text.split(':')
+                .next()
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
         };
         Environment {
             credentials: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),

@@ -20,11 +20,22 @@ pub(super) const CONFIGURATION: &str = "30e303b3798f4681a2612e347dc5398c";
 pub fn start(journal: bool) {
     let journald = journal.then(tracing_journald::layer).and_then(Result::ok);
     // Without a prefix MESSAGE_ID is the journal's own field.
-    let journald = journald.map(|layer| layer.with_field_prefix(None).with_syslog_identifier("iotdm-agent".into()));
-    let stderr = journald
-        .is_none()
-        .then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false));
-    tracing_subscriber::registry().with(LevelFilter::INFO).with(journald).with(stderr).init();
+    let journald = journald.map(|layer| {
+        layer
+            .with_field_prefix(None)
+            .with_syslog_identifier("iotdm-agent".into())
+    });
+    let stderr = journald.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(false)
+    });
+    tracing_subscriber::registry()
+        .with(LevelFilter::INFO)
+        .with(journald)
+        .with(stderr)
+        .init();
 }
 
 fn message_id(topic: Topic) -> &'static str {

@@ -27,7 +27,11 @@ use crate::agent::{OpId, RebootOutcome};
 #[derive(Debug)]
 enum Happening {
     /// Asking for a reboot came to its end; the lock is to be kept until the 202 is out.
-    RebootEnded { op: OpId, outcome: RebootOutcome, lock: Option<OwnedFd> },
+    RebootEnded {
+        op: OpId,
+        outcome: RebootOutcome,
+        lock: Option<OwnedFd>,
+    },
     /// logind's signal.
     PreparingForShutdown(bool),
     /// `check` has looked at everything that it sees without the connection.

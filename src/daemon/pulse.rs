@@ -45,14 +45,18 @@ impl Pulse {
     /// The first task that has made no progress for too long.
     fn late(&self, now: Instant) -> Option<Task> {
         let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Task::ALL.into_iter().find(|task| last[*task as usize].is_some_and(|at| now.duration_since(at) > LATE))
+        Task::ALL
+            .into_iter()
+            .find(|task| last[*task as usize].is_some_and(|at| now.duration_since(at) > LATE))
     }
 
     /// Feeds the watchdog, unless a task is late; then systemd will restart the agent.
     pub(super) fn feed(&self) {
         match self.late(Instant::now()) {
             None => notify(&[NotifyState::Watchdog]),
-            Some(task) => tracing::error!("the {task:?} task has stopped making progress; leaving it to systemd's watchdog"),
+            Some(task) => {
+                tracing::error!("the {task:?} task has stopped making progress; leaving it to systemd's watchdog")
+            }
         }
     }
 }

@@ -64,7 +64,12 @@ pub fn readable(value: &Value) -> String {
         }),
     );
     line("trouble", text(&connection["trouble"]));
-    line("next attempt", connection["next_attempt_in_seconds"].as_u64().map(|seconds| format!("in {}", duration(seconds))));
+    line(
+        "next attempt",
+        connection["next_attempt_in_seconds"]
+            .as_u64()
+            .map(|seconds| format!("in {}", duration(seconds))),
+    );
     if agent.is_object() {
         let managed = match (agent["wish"].as_str(), agent["managed"].as_bool()) {
             (Some("unmanaged"), _) => "no: taken out of management on this device (iotdm-agent manage takes it back)",
@@ -72,14 +77,22 @@ pub fn readable(value: &Value) -> String {
             (_, Some(true)) => "yes",
             _ => "not yet: the service has not answered since the agent started",
         };
-        let since = agent["managed_since"].as_i64().and_then(crate::protocol::timestamp::format);
-        line("managed", Some(since.map_or(managed.to_owned(), |since| format!("{managed}, last confirmed {since}"))));
+        let since = agent["managed_since"]
+            .as_i64()
+            .and_then(crate::protocol::timestamp::format);
+        line(
+            "managed",
+            Some(since.map_or(managed.to_owned(), |since| format!("{managed}, last confirmed {since}"))),
+        );
         line("refused", text(&agent["manage_refused"]));
         line("busy", text(&agent["busy"]).filter(|busy| busy != "none"));
         let owed = agent["owed"].as_u64().unwrap_or(0) + agent["answers_owed"].as_u64().unwrap_or(0);
         line("to be sent", (owed > 0).then(|| format!("{owed} messages")));
     }
-    line("clock", (value["clock_set"] == false).then(|| "not set: certificates cannot be checked".to_owned()));
+    line(
+        "clock",
+        (value["clock_set"] == false).then(|| "not set: certificates cannot be checked".to_owned()),
+    );
     line("disk", text(&value["disk_trouble"]));
     line("configuration", text(&value["configuration_trouble"]));
     line("version", text(&value["version"]));

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::check;
 use super::connection::Connection;
-use super::disk::Disk as Files;
+use super::disk::{Disk as Files, Found};
 use super::environment::Environment;
 use super::logging;
 use super::pulse::{Pulse, Task, notify};
@@ -20,7 +20,7 @@ use super::report::Report;
 use super::{Happening, settings, shutdown};
 use crate::agent::effect::Reply as CommandReply;
 use crate::agent::event::Message;
-use crate::agent::{AckId, After, Agent, CommandId, Disk, Durable, Effect, Event, Now, OweId, PublishId};
+use crate::agent::{AckId, After, Agent, CommandId, Disk, Effect, Event, Now, PublishId};
 use crate::config::{self, Configuration};
 use crate::host::{bus::Bus, clock, identity, rauc};
 use crate::local::{self, Call, Reply, Request};
@@ -65,8 +65,13 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     let loaded = match config::load(config_path, environment.credentials.as_deref()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            tracing::error!(MESSAGE_ID = logging::CONFIGURATION, "the configuration is refused:\n{error}");
-            notify(&[NotifyState::Status("the configuration is refused: see iotdm-agent check")]);
+            tracing::error!(
+                MESSAGE_ID = logging::CONFIGURATION,
+                "the configuration is refused:\n{error}"
+            );
+            notify(&[NotifyState::Status(
+                "the configuration is refused: see iotdm-agent check",
+            )]);
             return Exit::Configuration;
         }
     };
@@ -84,9 +89,18 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         }
     };
     for notice in &found.notices {
-        tracing::warn!(MESSAGE_ID = logging::DISK, "{}: {}", notice.path.display(), notice.reason);
+        tracing::warn!(
+            MESSAGE_ID = logging::DISK,
+            "{}: {}",
+            notice.path.display(),
+            notice.reason
+        );
     }
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
     let (Ok(terminate), Ok(interrupt), Ok(hangup)) = signals else {
         tracing::error!("signals cannot be received");
         return Exit::Failed;
@@ -112,7 +126,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         folder,
         files,
         agent: None,
-        waiting: Some((found.durable, found.owed)),
+        waiting: Some(found),
         events: VecDeque::new(),
         session: None,
         connection: Connection::None,
@@ -132,7 +146,15 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     daemon.announce_configuration();
     notify(&[NotifyState::Ready]);
     daemon.configured().await;
-    daemon.work(Sources { inbox, commands, terminate, interrupt, hangup }).await;
+    daemon
+        .work(Sources {
+            inbox,
+            commands,
+            terminate,
+            interrupt,
+            hangup,
+        })
+        .await;
     watch.abort();
     daemon.stop().await;
     drop(server);
@@ -162,7 +184,7 @@ struct Daemon {
     /// `None` until an identity is configured.
     agent: Option<Agent>,
     /// What was on the disk, until the agent takes it over.
-    waiting: Option<(Durable, Vec<(OweId, Vec<u8>)>)>,
+    waiting: Option<Found>,
     /// Events that the brain has not seen yet.
     events: VecDeque<Event>,
     session: Option<Link>,
@@ -217,7 +239,10 @@ impl Daemon {
     }
 
     fn now() -> Now {
-        Now { boottime: clock::boottime(), wall: clock::wall() }
+        Now {
+            boottime: clock::boottime(),
+            wall: clock::wall(),
+        }
     }
 
     /// Time until the brain's next deadline. A little is added, so that it has passed when the timer fires.
@@ -234,12 +259,13 @@ impl Daemon {
             let mut step = agent.handle(now, &event, Disk::Works);
             let commits = step.commit.is_some();
             let mut written = self.files.write(&step).await;
-            if let Some(reason) = written.refused.take_if(|_| commits) {
-                self.disk_said(Some(reason.clone()));
-                step = agent.handle(now, &event, Disk::Refuses(&reason));
-                written = self.files.write(&step).await;
-            }
-            if commits && self.disk_trouble.is_some() && step.commit.is_some() {
+            if let Some(reason) = written.refused.take() {
+                if commits {
+                    step = agent.handle(now, &event, Disk::Refuses(&reason));
+                    written.dropped.extend(self.files.write(&step).await.dropped);
+                }
+                self.disk_said(Some(reason));
+            } else if commits {
                 self.disk_said(None);
             }
             if !written.dropped.is_empty() {
@@ -308,7 +334,9 @@ impl Daemon {
                 self.events.push_back(Event::Subscribed);
             }
             mqtt::Event::SubscriptionRefused { filter } => {
-                tracing::warn!("the broker does not allow the subscription {filter}; refusals of the broker will not be heard");
+                tracing::warn!(
+                    "the broker does not allow the subscription {filter}; refusals of the broker will not be heard"
+                );
             }
             mqtt::Event::Message(incoming) => {
                 self.next_ack += 1;
@@ -329,11 +357,17 @@ impl Daemon {
                 self.events.push_back(Event::PublishRefused(PublishId(id.0)));
             }
             mqtt::Event::QueueDropped => {
-                tracing::error!("the broker's queue for this device was dropped: it held a packet that is too large to be received");
+                tracing::error!(
+                    "the broker's queue for this device was dropped: it held a packet that is too large to be received"
+                );
             }
             mqtt::Event::Disconnected { trouble, retry_in } => {
                 let text = trouble.to_string();
-                tracing::warn!(MESSAGE_ID = logging::DISCONNECTED, "not connected: {text}; next attempt in {} s", retry_in.as_secs());
+                tracing::warn!(
+                    MESSAGE_ID = logging::DISCONNECTED,
+                    "not connected: {text}; next attempt in {} s",
+                    retry_in.as_secs()
+                );
                 self.connection = Connection::trouble(trouble, retry_in);
                 self.events.push_back(Event::Disconnected);
             }
@@ -406,7 +440,10 @@ impl Daemon {
             return;
         };
         let facts = facts().await;
-        let parts = (settings::brain(settings, &facts, &self.boot_id), settings::session(settings));
+        let parts = (
+            settings::brain(settings, &facts, &self.boot_id),
+            settings::session(settings),
+        );
         let (brain, options) = match parts {
             (Ok(brain), Ok(options)) => (brain, options),
             (Err(error), _) | (_, Err(error)) => {
@@ -414,7 +451,7 @@ impl Daemon {
                 return;
             }
         };
-        if let Some((durable, owed)) = self.waiting.take() {
+        if let Some(Found { durable, owed, .. }) = self.waiting.take() {
             self.agent = Some(Agent::new(brain, durable, owed, *uuid::Uuid::new_v4().as_bytes()));
             self.events.push_back(Event::Started);
         } else {
@@ -453,7 +490,10 @@ impl Daemon {
                 self.configured().await;
             }
             Err(error) => {
-                tracing::error!(MESSAGE_ID = logging::CONFIGURATION, "the new configuration is refused, the old one stays in force:\n{error}");
+                tracing::error!(
+                    MESSAGE_ID = logging::CONFIGURATION,
+                    "the new configuration is refused, the old one stays in force:\n{error}"
+                );
                 self.configuration_trouble = Some(format!("the new one is refused, the old one is in force: {error}"));
             }
         }
@@ -472,7 +512,10 @@ impl Daemon {
     /// Says it once when the disk begins to refuse, and once when it works again.
     fn disk_said(&mut self, refused: Option<String>) {
         match (&self.disk_trouble, &refused) {
-            (None, Some(reason)) => tracing::error!(MESSAGE_ID = logging::DISK, "{reason}; the agent goes on and tries again"),
+            (None, Some(reason)) => tracing::error!(
+                MESSAGE_ID = logging::DISK,
+                "{reason}; the agent goes on and tries again"
+            ),
             (Some(_), None) => tracing::info!(MESSAGE_ID = logging::DISK, "the state disk takes what is written again"),
             _ => {}
         }
@@ -491,7 +534,10 @@ impl Daemon {
             Connection::Trouble { trouble, .. } => format!("not connected: {trouble}"),
             Connection::Subscribed(_) => match &status {
                 Some(status) if status.manage_refused.is_some() => {
-                    format!("connected, and manage was refused: {}", status.manage_refused.as_deref().unwrap_or_default())
+                    format!(
+                        "connected, and manage was refused: {}",
+                        status.manage_refused.as_deref().unwrap_or_default()
+                    )
                 }
                 Some(status) if status.wish != crate::agent::durable::Wish::Managed => {
                     "connected; the device is out of management (iotdm-agent manage takes it back)".to_owned()
@@ -535,7 +581,12 @@ impl Daemon {
             clock_set: clock::wall().is_some(),
             state_directory: self.folder.display().to_string(),
             disk_trouble: self.disk_trouble.clone(),
-            configuration_files: self.configuration.files.iter().map(|file| file.display().to_string()).collect(),
+            configuration_files: self
+                .configuration
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
             configuration_trouble: self.configuration_trouble.clone(),
         }
     }
@@ -565,14 +616,21 @@ async fn next_event(session: &mut Option<Link>) -> Option<mqtt::Event> {
 /// What the host tells about itself. RAUC may be absent or slow; it is asked for 2 s at most.
 async fn facts() -> identity::Facts {
     let version = match Bus::system().await {
-        Ok(bus) => rauc::slots(&bus).await.ok().and_then(|slots| rauc::booted_version(&slots)),
+        Ok(bus) => rauc::slots(&bus)
+            .await
+            .ok()
+            .and_then(|slots| rauc::booted_version(&slots)),
         Err(_) => None,
     };
     identity::read(Path::new("/"), identity::kernel(), version)
 }
 
 fn not_configured(missing: &[&str]) -> String {
-    format!("not configured: set {} in {}, then systemctl reload iotdm-agent", missing.join(", "), config::DEFAULT_PATH)
+    format!(
+        "not configured: set {} in {}, then systemctl reload iotdm-agent",
+        missing.join(", "),
+        config::DEFAULT_PATH
+    )
 }
 
 fn command_reply(reply: CommandReply) -> Reply {

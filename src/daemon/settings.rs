@@ -15,11 +15,7 @@ use crate::protocol::{Address, Device};
 ///
 /// # Errors
 /// When the device's name is none; the configuration has checked it.
-pub(super) fn brain(
-    settings: &config::Settings,
-    facts: &Facts,
-    boot_id: &str,
-) -> Result<agent::Settings, NameError> {
+pub(super) fn brain(settings: &config::Settings, facts: &Facts, boot_id: &str) -> Result<agent::Settings, NameError> {
     Ok(agent::Settings {
         address: address(settings)?,
         lifetime: u64::from(settings.manage.lifetime),
@@ -75,11 +71,26 @@ pub(super) fn session(settings: &config::Settings) -> Result<Options, NameError>
     let service = &settings.service;
     let tls = service.url.tls.then(|| TlsFiles {
         ca_file: service.ca_file.clone(),
-        cert_file: service.certificate.as_ref().map(|certificate| certificate.cert_file.clone()),
-        key_file: service.certificate.as_ref().map(|certificate| certificate.key_file.clone()),
+        cert_file: service
+            .certificate
+            .as_ref()
+            .map(|certificate| certificate.cert_file.clone()),
+        key_file: service
+            .certificate
+            .as_ref()
+            .map(|certificate| certificate.key_file.clone()),
     });
-    let proxy = service.proxy.as_ref().map(|proxy| Proxy { host: proxy.host.clone(), port: proxy.port, login: None });
-    let broker = Broker { host: service.url.host.clone(), port: service.url.port, tls, proxy };
+    let proxy = service.proxy.as_ref().map(|proxy| Proxy {
+        host: proxy.host.clone(),
+        port: proxy.port,
+        login: None,
+    });
+    let broker = Broker {
+        host: service.url.host.clone(),
+        port: service.url.port,
+        tls,
+        proxy,
+    };
     let mut options = Options::new(broker, client_id(settings));
     options.username = Some(service.username.clone());
     options.token = match &service.token {
@@ -87,10 +98,16 @@ pub(super) fn session(settings: &config::Settings) -> Result<Options, NameError>
         Some(Token::File(path) | Token::Credential(path)) => TokenSource::File(path.clone()),
     };
     options.keep_alive = service.keep_alive;
-    options.subscriptions = vec![Subscription { filter: agent_filter(&address(settings)?), required: true }];
+    options.subscriptions = vec![Subscription {
+        filter: agent_filter(&address(settings)?),
+        required: true,
+    }];
     if settings.device.kind == Kind::Gateway {
         // The platform's broker says here what it refused; a plain broker has no such topic, and may not allow it.
-        options.subscriptions.push(Subscription { filter: gateway_notification(&device(settings)?), required: false });
+        options.subscriptions.push(Subscription {
+            filter: gateway_notification(&device(settings)?),
+            required: false,
+        });
     }
     options.publishes_per_second = Some(5);
     options.wall_clock_plausible = || crate::host::clock::wall().is_some();

@@ -26,7 +26,13 @@ pub(super) async fn reboot(op: OpId, happenings: mpsc::Sender<Happening>) {
 async fn ask() -> (RebootOutcome, Option<OwnedFd>) {
     let failed = |error: &dyn std::fmt::Display| {
         let message = format!("logind could not be asked: {error}");
-        (RebootOutcome::Refused { rc: Rc::INTERNAL, message }, None)
+        (
+            RebootOutcome::Refused {
+                rc: Rc::INTERNAL,
+                message,
+            },
+            None,
+        )
     };
     let bus = match Bus::system().await {
         Ok(bus) => bus,
@@ -40,7 +46,10 @@ async fn ask() -> (RebootOutcome, Option<OwnedFd>) {
         return (outcome(refused), None);
     }
     // Without the lock the reboot is as good; only the 202 may come after it.
-    let lock = match logind.take_delay_lock("telling the service that the host reboots").await {
+    let lock = match logind
+        .take_delay_lock("telling the service that the host reboots")
+        .await
+    {
         Ok(lock) => Some(lock),
         Err(error) => {
             tracing::warn!("no delay lock from logind, so the answer may follow after the reboot: {error}");
@@ -61,9 +70,15 @@ fn outcome(refused: RebootRefused) -> RebootOutcome {
     match refused {
         RebootRefused::InProgress => RebootOutcome::Accepted,
         RebootRefused::Unknown(_) => RebootOutcome::Unknown,
-        RebootRefused::NotSupported => RebootOutcome::Refused { rc: Rc::NOT_IMPLEMENTED, message: refused.to_string() },
+        RebootRefused::NotSupported => RebootOutcome::Refused {
+            rc: Rc::NOT_IMPLEMENTED,
+            message: refused.to_string(),
+        },
         RebootRefused::Blocked(_) | RebootRefused::NotPermitted(_) | RebootRefused::Failed(_) => {
-            RebootOutcome::Refused { rc: Rc::INTERNAL, message: refused.to_string() }
+            RebootOutcome::Refused {
+                rc: Rc::INTERNAL,
+                message: refused.to_string(),
+            }
         }
     }
 }

@@ -49,6 +49,9 @@ async fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Reply>
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = Vec::new();
-    BufReader::new(stream).take(MAX_LINE as u64).read_until(b'\n', &mut answer).await?;
+    BufReader::new(stream)
+        .take(MAX_LINE as u64)
+        .read_until(b'\n', &mut answer)
+        .await?;
     Ok(serde_json::from_slice(&answer)?)
 }

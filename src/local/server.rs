@@ -53,7 +53,10 @@ pub fn listen(path: &Path, calls: mpsc::Sender<Call>, alive: impl Fn() + Send + 
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let task = tokio::spawn(accept(listener, calls, alive));
-    Ok(Server { path: path.to_owned(), task })
+    Ok(Server {
+        path: path.to_owned(),
+        task,
+    })
 }
 
 async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, alive: impl Fn() + Send) {
@@ -90,7 +93,9 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> 
         Ok(request) => {
             let (reply, answer) = oneshot::channel();
             match calls.send(Call { request, reply }).await {
-                Ok(()) => answer.await.unwrap_or_else(|_| Reply::Failed("the agent is stopping".into())),
+                Ok(()) => answer
+                    .await
+                    .unwrap_or_else(|_| Reply::Failed("the agent is stopping".into())),
                 Err(_) => Reply::Failed("the agent is stopping".into()),
             }
         }
@@ -122,19 +127,28 @@ mod tests {
         let answering = tokio::spawn(async move {
             let call = calls.recv().await.unwrap();
             assert_eq!(call.request, Request::Status);
-            call.reply.send(Reply::Done(serde_json::json!({"managed": true}))).unwrap();
+            call.reply
+                .send(Reply::Done(serde_json::json!({"managed": true})))
+                .unwrap();
         });
         let reply = ask(&path, Request::Status).await.unwrap();
         assert_eq!(reply, Reply::Done(serde_json::json!({"managed": true})));
         answering.await.unwrap();
         drop(server);
-        assert!(matches!(ask(&path, Request::Status).await, Err(ClientError::NotRunning(_))));
+        assert!(matches!(
+            ask(&path, Request::Status).await,
+            Err(ClientError::NotRunning(_))
+        ));
     }
 
     #[tokio::test]
     async fn nonsense_is_answered_and_a_line_without_end_is_cut() {
         let (_folder, path, _server, _calls) = serving().await;
-        for line in [b"nonsense\n".to_vec(), b"\"reboot\"\n".to_vec(), vec![b'x'; MAX_LINE + 10]] {
+        for line in [
+            b"nonsense\n".to_vec(),
+            b"\"reboot\"\n".to_vec(),
+            vec![b'x'; MAX_LINE + 10],
+        ] {
             let mut stream = UnixStream::connect(&path).await.unwrap();
             // The server may answer and leave before it has read everything.
             let _ = stream.write_all(&line).await;

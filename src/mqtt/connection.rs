@@ -6,15 +6,12 @@
 use super::connector;
 use super::credentials::Credentials;
 use super::driver::{Driver, End, deliver, mqtt_options};
-use super::options::{Options, authority};
-use super::session::{Command, Event, Incoming, MAX_INCOMING};
+use super::session::{Command, Event, Incoming};
 use super::subscriptions::Progressed;
-use super::suspicion::{Closed, Measure, Unanswered};
-use super::tls;
+use super::suspicion::{Measure, Sent, Unanswered};
 use super::trouble::Trouble;
-use super::wire::{Ended, Observer, Wire};
-use rumqttc::mqttbytes::Error as PacketError;
-use rumqttc::{ConnectReturnCode, ConnectionError, EventLoop, Outgoing, Packet, StateError};
+use super::wire::{Observer, Wire};
+use rumqttc::{ConnectionError, EventLoop, Outgoing, Packet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +27,11 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 const CRATE_LIMIT: u64 = 600;
 
 /// The state of one connection.
-struct Connection {
-    observer: Observer,
+pub(super) struct Connection {
+    pub(super) observer: Observer,
     /// When CONNACK came.
-    since: Option<Instant>,
-    unanswered: Unanswered,
+    pub(super) since: Option<Instant>,
+    pub(super) unanswered: Unanswered,
     leaving: Option<Leaving>,
     /// When the rate allows the next publish.
     publish_at: Option<Instant>,
@@ -224,12 +221,10 @@ impl Driver {
     fn subscribed(&mut self, connection: &Connection, progressed: Option<Progressed>) -> Option<End> {
         match progressed? {
             Progressed::RequiredStand => {
-                tracing::info!("connected to the broker and subscribed");
                 self.emit(Event::Subscribed);
                 None
             }
             Progressed::OptionalRefused(filter) => {
-                tracing::warn!(%filter, "the broker refuses an optional subscription");
                 self.emit(Event::SubscriptionRefused { filter });
                 None
             }
@@ -280,10 +275,10 @@ impl Driver {
                     ack,
                 }));
             }
-            Crate::Incoming(Packet::PubAck(_)) => connection.unanswered.publish_answered(),
-            Crate::Incoming(Packet::SubAck(_)) => connection.unanswered.subscribe_answered(),
-            Crate::Outgoing(Outgoing::Publish(_)) => connection.unanswered.publish_sent(),
-            Crate::Outgoing(Outgoing::Subscribe(_)) => connection.unanswered.subscribe_sent(),
+            Crate::Incoming(Packet::PubAck(_)) => connection.unanswered.answered(Sent::Publish),
+            Crate::Incoming(Packet::SubAck(_)) => connection.unanswered.answered(Sent::Subscribe),
+            Crate::Outgoing(Outgoing::Publish(_)) => connection.unanswered.sent(Sent::Publish),
+            Crate::Outgoing(Outgoing::Subscribe(_)) => connection.unanswered.sent(Sent::Subscribe),
             Crate::Outgoing(Outgoing::PingReq) => {
                 // The crate would give up when the answer is not there before its next ping, although the bytes of a
                 // large packet may be coming in all the while. `Wire` decides that better.
@@ -295,102 +290,5 @@ impl Driver {
             _ => {}
         }
         None
-    }
-
-    fn stable(&self, connection: &Connection) -> bool {
-        connection
-            .since
-            .is_some_and(|since| since.elapsed() >= self.options.stable_after)
-    }
-
-    /// Why there is no connection any more.
-    fn explain(&mut self, connection: &Connection, error: &ConnectionError) -> End {
-        let stable = self.stable(connection);
-        tracing::debug!(%error, "the MQTT crate ended the connection");
-        let observed = connection.observer.look();
-        if connection.since.is_none() {
-            self.history.not_connected();
-            let trouble = match (&observed.not_connected, error) {
-                (Some(trouble), _) => trouble.clone(),
-                (None, ConnectionError::ConnectionRefused(code)) => refused(*code, &self.options),
-                (None, error) => no_connack(observed.ended.as_ref(), observed.heard, error, &self.options),
-            };
-            return End::Lost {
-                trouble,
-                measure: Measure::None,
-                stable,
-            };
-        }
-        if let ConnectionError::MqttState(StateError::Deserialization(PacketError::PayloadSizeLimitExceeded(bytes))) =
-            error
-        {
-            let measure = self.history.poisoned(stable);
-            return End::Lost {
-                trouble: Trouble::Oversized {
-                    bytes: *bytes,
-                    limit: MAX_INCOMING,
-                },
-                measure,
-                stable,
-            };
-        }
-        let (trouble, measure) = match &observed.ended {
-            Some(Ended::Silent(after)) => {
-                self.history.ended_otherwise();
-                (Trouble::PeerSilent { after: *after }, Measure::None)
-            }
-            Some(Ended::Tls(error)) => {
-                self.history.ended_otherwise();
-                (tls::trouble(error, &self.options), Measure::None)
-            }
-            Some(Ended::ByPeer(problem)) => self.history.closed(Closed {
-                client_id: &self.options.client_id,
-                problem: problem.clone(),
-                unanswered: &connection.unanswered,
-                subscription: self.subscriptions.asking(),
-                publish: self.outbound.oldest(),
-                stable,
-            }),
-            None => {
-                let measure = self.history.poisoned(stable);
-                (
-                    Trouble::Protocol {
-                        problem: error.to_string(),
-                    },
-                    measure,
-                )
-            }
-        };
-        End::Lost {
-            trouble,
-            measure,
-            stable,
-        }
-    }
-}
-
-fn refused(code: ConnectReturnCode, options: &Options) -> Trouble {
-    let client_id = options.client_id.clone();
-    match code {
-        ConnectReturnCode::RefusedProtocolVersion => Trouble::ProtocolVersionRefused,
-        ConnectReturnCode::BadClientId => Trouble::ClientIdRefused { client_id },
-        ConnectReturnCode::BadUserNamePassword => Trouble::CredentialsRefused,
-        ConnectReturnCode::NotAuthorized => Trouble::NotAuthorised { client_id },
-        ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::Success => Trouble::BrokerUnavailable,
-    }
-}
-
-fn no_connack(ended: Option<&Ended>, heard: bool, error: &ConnectionError, options: &Options) -> Trouble {
-    let address = authority(&options.broker.host, options.broker.port);
-    match ended {
-        Some(Ended::Tls(error)) => tls::trouble(error, options),
-        Some(Ended::Silent(after)) => Trouble::NoConnack { address, after: *after },
-        Some(Ended::ByPeer(_)) if !heard => Trouble::ClosedWithoutConnack {
-            address,
-            tls: options.broker.tls.is_some(),
-        },
-        _ => Trouble::Protocol {
-            problem: error.to_string(),
-        },
     }
 }

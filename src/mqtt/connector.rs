@@ -11,6 +11,7 @@ use base64::Engine;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,10 +53,23 @@ async fn tcp(host: &str, port: u16, limits: &Limits) -> Result<TcpStream, Troubl
         Ok(Err(error)) => return Err(not_resolved(error.to_string())),
         Err(_) => return Err(not_resolved("no answer from the name server".to_owned())),
     };
-    let mut trouble = not_resolved("it has no address".to_owned());
+    connect_any(addresses, host, port, limits.per_address).await
+}
+
+/// Tries one address after the other, each with the same limit.
+async fn connect_any(
+    addresses: impl Iterator<Item = SocketAddr>,
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<TcpStream, Trouble> {
+    let mut trouble = Trouble::NameNotResolved {
+        host: host.to_owned(),
+        problem: "it has no address".to_owned(),
+    };
     for address in addresses {
         tracing::debug!(%address, "connecting");
-        match timeout(limits.per_address, TcpStream::connect(address)).await {
+        match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Small packets, answered one by one: Nagle would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
@@ -139,4 +153,53 @@ async fn read_answer(stream: &mut TcpStream) -> io::Result<String> {
         answer.push(byte[0]);
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    /// An address that swallows SYNs, as a firewall does: a listener whose queue is full. Kept open by what is returned.
+    async fn black_hole() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            waiting.push(stream.unwrap());
+        }
+        (address, listener, waiting)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_does_not_keep_the_next_one_from_being_tried() {
+        let (dead, _listener, _waiting) = black_hole().await;
+        let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [dead, alive.local_addr().unwrap()];
+        let began = Instant::now();
+        let stream = connect_any(addresses.into_iter(), "b", 1883, Duration::from_millis(300))
+            .await
+            .unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        assert!(stream.nodelay().unwrap());
+        assert!(began.elapsed() >= Duration::from_millis(300));
+    }
+
+    #[tokio::test]
+    async fn no_answer_from_any_address_is_told_with_the_host_and_the_port() {
+        let (dead, _listener, _waiting) = black_hole().await;
+        let trouble = connect_any([dead].into_iter(), "b", 1883, Duration::from_millis(100))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            trouble,
+            Trouble::NoAnswer {
+                address: "b:1883".into()
+            }
+        );
+    }
 }

@@ -123,9 +123,6 @@ impl Driver {
                 End::Stopped => return,
                 End::Reload(options, connected) => self.adopt(*options, connected),
                 End::Cleaned => {
-                    tracing::error!(
-                        "the broker's queue for this client is dropped: it began with a packet that cannot be received"
-                    );
                     self.history.cleaned();
                     self.emit(Event::QueueDropped);
                 }
@@ -152,7 +149,6 @@ impl Driver {
                     }
                     let failures = self.failures.count(trouble.pace());
                     let retry_in = self.options.backoff.delay(trouble.pace(), failures, self.jitter.next());
-                    tracing::warn!(reason = %trouble, retry_in_s = retry_in.as_secs(), "no session with the broker");
                     self.emit(Event::Disconnected { trouble, retry_in });
                     match self.wait(retry_in).await {
                         Waited::Over => {}

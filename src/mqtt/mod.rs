@@ -25,6 +25,7 @@ mod subscriptions;
 mod suspicion;
 mod tls;
 mod trouble;
+mod verdict;
 mod wire;
 
 pub use acks::AckToken;

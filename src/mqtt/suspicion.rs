@@ -5,10 +5,11 @@
 //! the older connection when a second client comes with the same id (CON-12).
 
 use super::trouble::Trouble;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A publish is suspected only this long after it was sent.
+/// A packet is suspected only this long after it was sent.
 const RIGHT_AFTER: Duration = Duration::from_secs(5);
 
 /// So many sessions in a row that ended early make another client with the same id likely.
@@ -17,34 +18,36 @@ const FLAPS: u32 = 3;
 /// So many closed connections in a row right after the same packet, and it is not sent again.
 const STRIKES: u32 = 3;
 
-/// What was sent on the present connection and not answered.
+/// What was sent on the present connection and not answered, in order. A broker works in order, too, so the first is
+/// the one that it did not like. After a reconnect the MQTT crate sends old publishes again before it asks for
+/// subscriptions.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered {
-    subscribes: u32,
-    publishes: u32,
-    last_publish: Option<Instant>,
+pub(super) struct Unanswered(VecDeque<(Sent, Instant)>);
+
+/// What asks for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Subscribe,
+    Publish,
 }
 
 impl Unanswered {
-    pub(super) fn subscribe_sent(&mut self) {
-        self.subscribes += 1;
+    pub(super) fn sent(&mut self, what: Sent) {
+        self.0.push_back((what, Instant::now()));
     }
 
-    pub(super) fn subscribe_answered(&mut self) {
-        self.subscribes = self.subscribes.saturating_sub(1);
+    pub(super) fn answered(&mut self, what: Sent) {
+        if let Some(at) = self.0.iter().position(|(sent, _)| *sent == what) {
+            self.0.remove(at);
+        }
     }
 
-    pub(super) fn publish_sent(&mut self) {
-        self.publishes += 1;
-        self.last_publish = Some(Instant::now());
-    }
-
-    pub(super) fn publish_answered(&mut self) {
-        self.publishes = self.publishes.saturating_sub(1);
-    }
-
-    fn fresh_publish(&self) -> bool {
-        self.publishes > 0 && self.last_publish.is_some_and(|at| at.elapsed() <= RIGHT_AFTER)
+    /// The packet that the broker may have disliked so much that it hung up.
+    fn suspect(&self) -> Option<Sent> {
+        self.0
+            .front()
+            .filter(|(_, at)| at.elapsed() <= RIGHT_AFTER)
+            .map(|(sent, _)| *sent)
     }
 }
 
@@ -94,7 +97,10 @@ impl History {
             self.flaps = 0;
             self.strikes = None;
         }
-        if let Some(filter) = facts.subscription.filter(|_| facts.unanswered.subscribes > 0) {
+        if let Some(filter) = facts
+            .subscription
+            .filter(|_| facts.unanswered.suspect() == Some(Sent::Subscribe))
+        {
             let measure = if self.strike(Suspect::Subscription(filter.to_owned())) {
                 Measure::SkipSubscription(filter.to_owned())
             } else {
@@ -107,7 +113,10 @@ impl History {
                 measure,
             );
         }
-        if let Some((order, topic)) = facts.publish.filter(|_| facts.unanswered.fresh_publish()) {
+        if let Some((order, topic)) = facts
+            .publish
+            .filter(|_| facts.unanswered.suspect() == Some(Sent::Publish))
+        {
             let measure = if self.strike(Suspect::Publish(order)) {
                 Measure::RefusePublish(order)
             } else {
@@ -194,7 +203,7 @@ mod tests {
     async fn con_11_the_third_close_right_after_the_same_message_gives_it_up() {
         let mut history = History::default();
         let mut unanswered = Unanswered::default();
-        unanswered.publish_sent();
+        unanswered.sent(Sent::Publish);
         for measure in [Measure::None, Measure::None, Measure::RefusePublish(7)] {
             let (trouble, seen) = closed(&mut history, &unanswered, false);
             assert_eq!(
@@ -207,19 +216,37 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn con_11_an_answered_message_is_not_suspected() {
+    #[tokio::test(start_paused = true)]
+    async fn con_11_a_message_sent_long_ago_is_not_suspected() {
         let mut unanswered = Unanswered::default();
-        unanswered.publish_sent();
-        unanswered.publish_answered();
+        unanswered.sent(Sent::Publish);
+        tokio::time::advance(RIGHT_AFTER + Duration::from_millis(1)).await;
         let (trouble, _) = closed(&mut History::default(), &unanswered, false);
         assert_eq!(trouble, Trouble::Closed { problem: "gone".into() });
     }
 
-    #[test]
-    fn con_11_an_unanswered_subscription_is_suspected_before_a_message() {
+    #[tokio::test]
+    async fn con_11_an_answered_message_is_not_suspected() {
         let mut unanswered = Unanswered::default();
-        unanswered.subscribe_sent();
+        unanswered.sent(Sent::Publish);
+        unanswered.answered(Sent::Publish);
+        let (trouble, _) = closed(&mut History::default(), &unanswered, false);
+        assert_eq!(trouble, Trouble::Closed { problem: "gone".into() });
+    }
+
+    #[tokio::test]
+    async fn con_11_what_was_sent_first_is_suspected() {
+        let mut unanswered = Unanswered::default();
+        unanswered.sent(Sent::Publish);
+        unanswered.sent(Sent::Subscribe);
+        let (trouble, _) = closed(&mut History::default(), &unanswered, false);
+        assert_eq!(
+            trouble,
+            Trouble::ClosedAfterPublish {
+                topic: "iotdevice-1/mgmt/manage".into()
+            }
+        );
+        unanswered.answered(Sent::Publish);
         let (trouble, _) = closed(&mut History::default(), &unanswered, false);
         assert_eq!(
             trouble,

@@ -13,7 +13,7 @@ use std::io;
 pub(super) fn handshake_trouble(error: &io::Error, options: &Options) -> Trouble {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(tls) => trouble(tls, options),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => Trouble::ClosedWithoutConnack {
+        None if hung_up(error.kind()) => Trouble::ClosedWithoutConnack {
             address: super::options::authority(&options.broker.host, options.broker.port),
             tls: true,
         },
@@ -22,6 +22,14 @@ pub(super) fn handshake_trouble(error: &io::Error, options: &Options) -> Trouble
             problem: error.to_string(),
         },
     }
+}
+
+fn hung_up(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        kind,
+        K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe
+    )
 }
 
 /// A TLS error, before or after the handshake.
@@ -94,8 +102,8 @@ pub(super) fn trouble(error: &Error, options: &Options) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::{Broker, TlsFiles};
     use super::*;
-    use crate::mqtt::options::{Broker, TlsFiles};
 
     fn options(plausible: fn() -> bool, cert: bool) -> Options {
         let tls = TlsFiles {

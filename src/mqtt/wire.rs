@@ -78,13 +78,16 @@ impl Wire {
     /// Ready when the peer has been silent for too long; otherwise makes sure that the task is woken then.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
-            std::task::ready!(self.timer.as_mut().poll(cx));
             let deadline = self.last_heard + self.limit;
+            if deadline < self.timer.deadline() {
+                self.timer.as_mut().reset(deadline);
+            }
+            std::task::ready!(self.timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
                 self.observer.look().ended.get_or_insert(Ended::Silent(self.limit));
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            // The timer is only moved when it fires, not for every packet.
+            // The timer is put off only when it fires, not for every packet.
             self.timer.as_mut().reset(deadline);
         }
     }
@@ -102,6 +105,23 @@ impl Wire {
         error
     }
 
+    /// A write failed because the peer has hung up. Under TLS 1.3 its reason, an alert about our certificate, may be
+    /// waiting unread: look for it before the write error is taken for the reason.
+    fn look_for_alert(&mut self, cx: &mut Context<'_>) {
+        let mut scratch = [0; 256];
+        for _ in 0..64 {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *self.inner).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(Err(error)) if tls_error(&error).is_some() => {
+                    self.failed(error);
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
     fn or_silence<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         match result {
             Poll::Pending => self.poll_silence(cx).map(Err),
@@ -109,6 +129,10 @@ impl Wire {
             Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
         }
     }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 impl AsyncRead for Wire {
@@ -134,11 +158,17 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Err(_)) = result {
+            self.look_for_alert(cx);
+        }
         self.or_silence(result, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut *self.inner).poll_flush(cx);
+        if let Poll::Ready(Err(_)) = result {
+            self.look_for_alert(cx);
+        }
         self.or_silence(result, cx)
     }
 
@@ -187,6 +217,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn con_06_a_limit_that_became_shorter_is_kept() {
+        let (mut wire, _, mut far) = pair(300, 3);
+        far.write_all(b"x").await.unwrap();
+        let began = Instant::now();
+        let mut two = [0; 2];
+        wire.read_exact(&mut two).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn con_06_a_stuck_write_ends_at_the_limit() {
         let (mut wire, observer, _far) = pair(30, 90);
         let began = Instant::now();
@@ -201,5 +241,39 @@ mod tests {
         drop(far);
         assert_eq!(wire.read(&mut [0; 4]).await.unwrap(), 0);
         assert!(matches!(observer.look().ended, Some(Ended::ByPeer(_))));
+    }
+
+    /// A peer that has refused our certificate and hung up before we wrote.
+    struct Refusing;
+
+    impl AsyncRead for Refusing {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+        }
+    }
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn con_05_an_alert_behind_a_failed_write_is_the_reason() {
+        let observer = Observer::default();
+        let limit = Duration::from_secs(9);
+        let mut wire = Wire::new(Box::new(Refusing), observer.clone(), limit, limit);
+        assert_eq!(
+            wire.write(b"CONNECT").await.unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+        assert!(matches!(observer.look().ended, Some(Ended::Tls(_))));
     }
 }

@@ -10,27 +10,27 @@ use iotdm::protocol::model::DeviceInfo;
 use iotdm::protocol::{Address, ToDevice};
 use serde_json::Value;
 
-pub const FULL: &str = "state disk full: make room in /var/lib/iotdm-agent";
+pub(crate) const FULL: &str = "state disk full: make room in /var/lib/iotdm-agent";
 
-pub struct Driver {
-    pub agent: Agent,
-    pub now: Now,
-    pub disk_full: bool,
+pub(crate) struct Driver {
+    pub(crate) agent: Agent,
+    pub(crate) now: Now,
+    pub(crate) disk_full: bool,
     /// What a restart would find.
-    pub disk: Vec<u8>,
-    pub outbox: BTreeMap<OweId, Vec<u8>>,
-    pub published: Vec<(PublishId, String, Value)>,
-    pub acked: Vec<AckId>,
-    pub reboots: Vec<OpId>,
-    pub replies: Vec<(CommandId, Reply)>,
-    pub said: Vec<(Topic, String)>,
-    pub released: usize,
-    pub commits: usize,
+    pub(crate) disk: Vec<u8>,
+    pub(crate) outbox: BTreeMap<OweId, Vec<u8>>,
+    pub(crate) published: Vec<(PublishId, String, Value)>,
+    pub(crate) acked: Vec<AckId>,
+    pub(crate) reboots: Vec<OpId>,
+    pub(crate) replies: Vec<(CommandId, Reply)>,
+    pub(crate) said: Vec<(Topic, String)>,
+    pub(crate) released: usize,
+    pub(crate) commits: usize,
     last_ack: u64,
     starts: u8,
 }
 
-pub fn settings(boot: &str) -> Settings {
+pub(crate) fn settings(boot: &str) -> Settings {
     Settings {
         address: Address::Session,
         lifetime: 24 * 3600,
@@ -46,11 +46,11 @@ pub fn settings(boot: &str) -> Settings {
 
 impl Driver {
     /// An agent that has just started for the first time, up for 20 minutes, not connected.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(settings("boot-1"))
     }
 
-    pub fn with(settings: Settings) -> Self {
+    pub(crate) fn with(settings: Settings) -> Self {
         let mut driver = Driver {
             agent: Agent::new(settings, Durable::default(), Vec::new(), [0; 16]),
             now: Now {
@@ -75,7 +75,7 @@ impl Driver {
     }
 
     /// Connected, subscribed, and managed.
-    pub fn managed() -> Self {
+    pub(crate) fn managed() -> Self {
         let mut driver = Self::new();
         driver.connect(false);
         driver.answer_manage(200);
@@ -83,12 +83,12 @@ impl Driver {
         driver
     }
 
-    pub fn connect(&mut self, session_present: bool) {
+    pub(crate) fn connect(&mut self, session_present: bool) {
         self.event(Event::Connected { session_present });
         self.event(Event::Subscribed);
     }
 
-    pub fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         let mut step = self.agent.handle(self.now, &event, Disk::Works);
         if step.commit.is_some() && self.disk_full {
             step = self.agent.handle(self.now, &event, Disk::Refuses(FULL));
@@ -126,11 +126,11 @@ impl Driver {
     }
 
     /// A message of the service; returns what it is to be acknowledged with.
-    pub fn receive(&mut self, topic: &str, payload: &str) -> AckId {
+    pub(crate) fn receive(&mut self, topic: &str, payload: &str) -> AckId {
         self.deliver(topic, payload.as_bytes(), false, false)
     }
 
-    pub fn deliver(&mut self, topic: &str, payload: &[u8], retained: bool, dup: bool) -> AckId {
+    pub(crate) fn deliver(&mut self, topic: &str, payload: &[u8], retained: bool, dup: bool) -> AckId {
         self.last_ack += 1;
         let ack = AckId(self.last_ack);
         let payload = payload.to_vec();
@@ -144,18 +144,18 @@ impl Driver {
         ack
     }
 
-    pub fn ask_reboot(&mut self, req_id: &str) -> AckId {
+    pub(crate) fn ask_reboot(&mut self, req_id: &str) -> AckId {
         let topic = ToDevice::Reboot.topic(&Address::Session);
         self.receive(&topic, &format!(r#"{{"reqId":"{req_id}"}}"#))
     }
 
-    pub fn reboot_ends(&mut self, outcome: RebootOutcome) {
+    pub(crate) fn reboot_ends(&mut self, outcome: RebootOutcome) {
         let op = *self.reboots.last().unwrap();
         self.event(Event::RebootEnded { op, outcome });
     }
 
     /// The broker acknowledges everything that was published so far.
-    pub fn broker_has_all(&mut self) {
+    pub(crate) fn broker_has_all(&mut self) {
         let ids: Vec<_> = self.published.iter().map(|(id, ..)| *id).collect();
         for id in ids {
             self.event(Event::Published(id));
@@ -163,7 +163,7 @@ impl Driver {
     }
 
     /// The service answers the last manage.
-    pub fn answer_manage(&mut self, rc: u16) {
+    pub(crate) fn answer_manage(&mut self, rc: u16) {
         let req_id = self.on("mgmt/manage").last().unwrap()["reqId"]
             .as_str()
             .unwrap()
@@ -172,7 +172,7 @@ impl Driver {
     }
 
     /// Time passes; deadlines come when they are due.
-    pub fn pass(&mut self, duration: Duration) {
+    pub(crate) fn pass(&mut self, duration: Duration) {
         let end = self.now.boottime + duration;
         for _ in 0..10_000 {
             match self.agent.next_deadline() {
@@ -198,12 +198,12 @@ impl Driver {
     }
 
     /// The process dies and starts again in the same boot.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.start_again(self.agent.settings().clone());
     }
 
     /// The host reboots.
-    pub fn host_reboots(&mut self, boot: &str) {
+    pub(crate) fn host_reboots(&mut self, boot: &str) {
         self.now.boottime = Duration::from_secs(20);
         self.start_again(Settings {
             boot_id: boot.into(),
@@ -221,7 +221,7 @@ impl Driver {
     }
 
     /// The payloads published on topics with this end.
-    pub fn on(&self, tail: &str) -> Vec<&Value> {
+    pub(crate) fn on(&self, tail: &str) -> Vec<&Value> {
         self.published
             .iter()
             .filter(|(_, topic, _)| topic.ends_with(tail))
@@ -230,7 +230,7 @@ impl Driver {
     }
 
     /// The ends of all topics published on, in order.
-    pub fn order(&self) -> Vec<&str> {
+    pub(crate) fn order(&self) -> Vec<&str> {
         self.published
             .iter()
             .map(|(_, topic, _)| topic.rsplit('/').next().unwrap())
@@ -238,7 +238,7 @@ impl Driver {
     }
 
     /// The return codes answered to a request, in order.
-    pub fn answers(&self, req_id: &str) -> Vec<u64> {
+    pub(crate) fn answers(&self, req_id: &str) -> Vec<u64> {
         let ours = |payload: &&Value| payload["reqId"] == req_id;
         self.on("response")
             .into_iter()
@@ -248,7 +248,7 @@ impl Driver {
     }
 
     /// The reason of the last answer to a request.
-    pub fn reason(&self, req_id: &str) -> String {
+    pub(crate) fn reason(&self, req_id: &str) -> String {
         let ours = |payload: &&Value| payload["reqId"] == req_id;
         let last = self.on("response").into_iter().rfind(ours).unwrap();
         last["message"].as_str().unwrap_or_default().to_owned()

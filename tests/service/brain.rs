@@ -667,6 +667,17 @@ fn requests_go_out_a_bounded_number_at_a_time_and_all_of_them_in_the_end() {
 }
 
 #[test]
+fn a_request_that_the_broker_refuses_has_failed_and_is_not_published_again() {
+    let mut scene = Scene::new();
+    scene.manage(&gw(), "m");
+    let (id, sent) = scene.reboot(&[gw()]);
+    let step = scene.handle(Event::PublishRefused(sent[0].0));
+    assert!(published(&step).is_empty());
+    assert_eq!(scene.stands(&id, &gw()), (Status::Failure, true));
+    assert!(published(&scene.handle(Event::Connected { session_present: false })).is_empty());
+}
+
+#[test]
 fn nothing_is_published_before_the_session_is_up() {
     let mut scene = Scene::new();
     scene.manage(&gw(), "m");

@@ -34,8 +34,8 @@ pub const MAX_REQUEST_DEVICES: usize = 5_000;
 pub const MAX_REQUESTS: usize = 1_000;
 /// The most rows of device status that are kept, over all requests.
 pub const MAX_STATUSES: usize = 100_000;
-/// How many requests are on their way to the broker at a time.
-pub const WINDOW: usize = 64;
+/// How many requests are on their way to the broker at a time; answers to devices need room beside them.
+pub const WINDOW: usize = 16;
 /// How long a device has to carry out a reboot or factory reset unless the request says otherwise, in seconds.
 pub const DEFAULT_TIMEOUT: u64 = 3600;
 /// The longest timeout, in seconds: 30 days.
@@ -79,6 +79,7 @@ impl Service {
             Event::Message(message) => self.on_message(now, message, &mut step),
             Event::Published(id) => self.on_published(now, id, &mut step),
             Event::NotPublished(id) => self.forget_in_flight(id),
+            Event::PublishRefused(id) => self.on_publish_refused(now, id, &mut step),
             Event::Deadline => self.on_deadline(now, &mut step),
             Event::Create(request) => {
                 let reply = self.create(now, request, &mut step);

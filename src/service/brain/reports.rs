@@ -40,7 +40,7 @@ impl Service {
         };
         row.last_seen_ms = now.unix_ms;
         match report {
-            Report::Manage(manage) => self.manage(now, row, manage, req_id, step),
+            Report::Manage(manage) => self.manage(now, row, *manage, req_id, step),
             Report::Unmanage => {
                 row.managed = None;
                 self.change(step, Change::PutDevice(Box::new(row)));

@@ -151,6 +151,20 @@ impl Service {
         }
     }
 
+    /// The broker will not take a request: the device will never see it.
+    pub(super) fn on_publish_refused(&mut self, now: Now, id: PublishId, step: &mut Step) {
+        let Some(key) = self.in_flight.remove(&id) else { return };
+        self.in_flight_keys.remove(&key);
+        let Some(row) = self.tables.status(key.0, &key.1).cloned() else {
+            return;
+        };
+        if !row.is_complete() {
+            let why = "the broker refuses the request: its access control list must let the service publish iotdm-1/#";
+            say(now, step, Some(key.1), "refused", why.to_owned());
+            self.end(now, row, Status::Failure, why, step);
+        }
+    }
+
     pub(super) fn on_connected(&mut self, session_present: bool) {
         self.connected = true;
         if !session_present {

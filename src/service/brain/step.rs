@@ -36,6 +36,8 @@ pub enum Event {
     Published(PublishId),
     /// This message was lost with the session before its PUBACK.
     NotPublished(PublishId),
+    /// The broker ends the connection whenever this message is published: it must not be published again.
+    PublishRefused(PublishId),
     /// [`super::Service::next_deadline`] has passed. The shell may hold it back while the service cannot hear its
     /// devices: silence proves nothing then.
     Deadline,

@@ -1,0 +1,28 @@
+# Every target works from a fresh Debian 12 with a Rust toolchain and nothing else; see docs/testing.md.
+# What Debian packages are missing is installed first, by name and with sudo only when not root.
+
+DEB_PROFILE ?= release
+
+help: ## this text
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+
+demo: deps deb ## a gateway, a broker and the service: watch a remote reboot
+	scripts/demo
+
+check: deps ## the quick part of the tests: format, lints, unit and documentation tests
+	scripts/stages check
+
+test: deps ## everything
+	scripts/stages check parts deb gateway
+
+deb: deps ## the Debian package: build/iotdm-agent.deb
+	scripts/deb $(DEB_PROFILE)
+
+deps: ## install the Debian packages that building and testing need
+	@scripts/deps
+
+clean: ## remove what was built (the cached Debian images stay)
+	cargo clean
+	rm -rf build
+
+.PHONY: help demo check test deb deps clean

@@ -1,0 +1,63 @@
+//! Does the host do over D-Bus what the agent asks of it?
+
+use super::{Finding, Severity};
+use crate::config::Settings;
+use crate::host::bus::Bus;
+use crate::host::logind::{CanReboot, Logind, POLKIT_RULES};
+use crate::host::rauc::{self, Slot};
+
+/// Looks, and returns RAUC's slots.
+pub(super) async fn look(settings: Option<&Settings>, findings: &mut Vec<Finding>) -> Vec<Slot> {
+    let bus = match Bus::system().await {
+        Ok(bus) => bus,
+        Err(error) => {
+            findings.push(Finding::new("host", "system-bus", Severity::Error, error.to_string()));
+            return Vec::new();
+        }
+    };
+    findings.push(Finding::new(
+        "host",
+        "system-bus",
+        Severity::Ok,
+        "the system bus answers",
+    ));
+    if settings.is_none_or(|settings| settings.reboot.enabled) {
+        findings.push(reboot(&bus).await);
+        findings.extend(blockers(&bus).await);
+    } else {
+        let text = "remote reboot is switched off ([reboot] enabled = false)";
+        findings.push(Finding::new("host", "reboot", Severity::Note, text));
+    }
+    rauc::slots(&bus).await.unwrap_or_default()
+}
+
+async fn reboot(bus: &Bus) -> Finding {
+    let finding = |severity, text: String| Finding::new("host", "reboot", severity, text);
+    let answer = match Logind::new(bus).await {
+        Ok(logind) => logind.can_reboot().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Ok(CanReboot::Yes) => finding(Severity::Ok, "logind lets the agent reboot this host".into()),
+        Ok(CanReboot::Na) => finding(Severity::Warning, "logind says that this host cannot reboot".into()),
+        Ok(CanReboot::No | CanReboot::Challenge) => {
+            finding(Severity::Error, "polkit does not let the agent reboot this host".into()).hint(format!(
+                "{POLKIT_RULES} of the package must be there, and no rule with a lower number may forbid it"
+            ))
+        }
+        Err(error) => finding(Severity::Error, error)
+            .hint("the packages polkitd and systemd (logind) must be installed and running"),
+    }
+}
+
+async fn blockers(bus: &Bus) -> Vec<Finding> {
+    let Ok(logind) = Logind::new(bus).await else {
+        return Vec::new();
+    };
+    let blockers = logind.shutdown_blockers().await.unwrap_or_default();
+    let finding = |blocker| {
+        let text = format!("a reboot would be refused just now: {blocker} holds a block lock on shutdown");
+        Finding::new("host", "reboot-blocked", Severity::Warning, text).hint("systemd-inhibit --list shows all locks")
+    };
+    blockers.into_iter().map(finding).collect()
+}

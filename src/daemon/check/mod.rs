@@ -1,0 +1,179 @@
+//! `iotdm-agent check`: does the agent have what it needs on this host? Read-only, as the service's user.
+//!
+//! A check is a value: an id that stays, a section, a severity, what was found and what to do. Beside a running agent
+//! the agent itself looks, from inside its sandbox, and the connection that it has is the answer about the broker: a
+//! second session with its client id would throw the first one out.
+
+mod bus;
+mod files;
+mod probe;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+use super::connection::Connection;
+use super::environment::Environment;
+use crate::config::{self, Configuration};
+use crate::host::clock;
+
+pub use probe::broker;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// Something will not work, or not for long.
+    Warning,
+    /// The agent cannot do its job.
+    Error,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The check's name; stays the same over versions.
+    pub id: String,
+    /// `configuration`, `service`, `host` or `state`.
+    pub section: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub text: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    fn new(section: &str, id: &str, severity: Severity, text: impl Into<String>) -> Self {
+        Finding {
+            id: id.into(),
+            section: section.into(),
+            severity,
+            text: text.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.severity {
+            Severity::Ok => "ok     ",
+            Severity::Note => "note   ",
+            Severity::Warning => "warning",
+            Severity::Error => "ERROR  ",
+        };
+        write!(f, "{mark}  {}: {}", self.id, self.text)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n         {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is seen without a connection to the broker.
+///
+/// `settings_out` gets the settings when the configuration is good, for [`broker`].
+pub async fn host(
+    path: &Path,
+    environment: &Environment,
+    settings_out: Option<&mut Option<Box<config::Settings>>>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let loaded = config::load(path, environment.credentials.as_deref());
+    configuration(&loaded, &mut findings);
+    findings.push(clock_set());
+    let settings = match loaded.map(|loaded| loaded.settings) {
+        Ok(Configuration::Configured(settings)) => Some(settings),
+        _ => None,
+    };
+    let slots = bus::look(settings.as_deref(), &mut findings).await;
+    files::look(path, settings.as_deref(), environment, &slots, &mut findings);
+    if let Some(out) = settings_out {
+        *out = settings;
+    }
+    findings
+}
+
+fn configuration(loaded: &Result<config::Loaded, config::ConfigError>, findings: &mut Vec<Finding>) {
+    match loaded {
+        Err(error) => {
+            for problem in &error.problems {
+                findings.push(Finding::new(
+                    "configuration",
+                    "config-valid",
+                    Severity::Error,
+                    problem.to_string(),
+                ));
+            }
+        }
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                findings.push(Finding::new(
+                    "configuration",
+                    "config-sound",
+                    Severity::Warning,
+                    warning.to_string(),
+                ));
+            }
+            let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
+            findings.push(match &loaded.settings {
+                Configuration::Configured(_) => Finding::new(
+                    "configuration",
+                    "config-valid",
+                    Severity::Ok,
+                    format!("{} can be used", files.join(", ")),
+                ),
+                Configuration::NotConfigured { missing } => {
+                    let text = format!("no identity yet: {} not set", missing.join(", "));
+                    Finding::new("configuration", "config-valid", Severity::Error, text).hint(format!(
+                        "set them in {}, then systemctl reload iotdm-agent",
+                        files.first().map_or("", String::as_str)
+                    ))
+                }
+            });
+        }
+    }
+}
+
+fn clock_set() -> Finding {
+    match clock::wall() {
+        Some(_) => Finding::new("host", "clock", Severity::Ok, "the clock is set"),
+        None => Finding::new(
+            "host",
+            "clock",
+            Severity::Warning,
+            "the clock is not set, so certificates cannot be checked",
+        )
+        .hint("let NTP set it (timedatectl), or give the host a real-time clock"),
+    }
+}
+
+/// What the running agent's connection says about the broker.
+pub(super) fn connection(connection: &Connection) -> Finding {
+    let finding = |severity, text: String| Finding::new("service", "broker", severity, text);
+    match connection {
+        Connection::Subscribed(since) => finding(
+            Severity::Ok,
+            format!(
+                "connected for {} s; the running agent was asked",
+                since.elapsed().as_secs()
+            ),
+        ),
+        Connection::Trouble { trouble, .. } => finding(Severity::Error, trouble.to_string()),
+        Connection::None | Connection::Connecting | Connection::Connected => {
+            finding(Severity::Warning, "the running agent is connecting just now".into()).hint("ask again in a minute")
+        }
+    }
+}

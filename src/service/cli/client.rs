@@ -1,0 +1,137 @@
+//! A client of the REST face.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::super::key::{Key, KeyError};
+
+/// Speaks to one service with one key.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    api: String,
+    key: Key,
+}
+
+/// Why a command could not be carried out; the text is for whoever typed it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("{0}; the service makes it at its first start, --key-file or IOTDM_KEY_FILE names it")]
+    Key(#[from] KeyError),
+    #[error("{api} is no address of a REST face: {error}; write for example http://127.0.0.1:8480")]
+    Address { api: String, error: String },
+    #[error("no service answers at {api} ({error}); is iotdm serve running? --api or IOTDM_API names its address")]
+    Unreachable { api: String, error: String },
+    /// The service says no.
+    #[error("{message}")]
+    Refused { status: StatusCode, message: String },
+    #[error("the answer of {api} cannot be understood: {error}")]
+    Answer { api: String, error: String },
+    #[error("cannot print: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CallError {
+    /// True when the same call may succeed later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            CallError::Unreachable { .. } => true,
+            CallError::Refused { status, .. } => status.is_server_error(),
+            _ => false,
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(api: &str, key_file: &Path) -> Result<Self, CallError> {
+        let key = Key::load(key_file)?;
+        let api = api.trim_end_matches('/').to_owned();
+        let address = |error: String| CallError::Address {
+            api: api.clone(),
+            error,
+        };
+        let url = reqwest::Url::parse(&api).map_err(|error| address(error.to_string()))?;
+        let mut builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
+        if matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost")) {
+            // A proxy has no business between a command and a service on the same host.
+            builder = builder.no_proxy();
+        }
+        if url.scheme() != "https" {
+            // Then a host without any certificate authority is good enough.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.build().map_err(|error| address(cause(&error)))?;
+        Ok(Client { http, api, key })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CallError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CallError> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+        let response = self.send(method, path, body, Some(Duration::from_secs(30))).await?;
+        response.json().await.map_err(|error| self.not_understood(&error))
+    }
+
+    /// A response whose body does not end.
+    pub(super) async fn stream(&self, path: &str) -> Result<reqwest::Response, CallError> {
+        self.send(Method::GET, path, None, None).await
+    }
+
+    pub(super) fn not_understood(&self, error: &reqwest::Error) -> CallError {
+        CallError::Answer {
+            api: self.api.clone(),
+            error: cause(error),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        limit: Option<Duration>,
+    ) -> Result<reqwest::Response, CallError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}/api/v0002{path}", self.api))
+            .basic_auth(&self.key.user, Some(&self.key.token));
+        if let Some(limit) = limit {
+            request = request.timeout(limit);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| CallError::Unreachable {
+            api: self.api.clone(),
+            error: cause(&error),
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let answer: Value = response.json().await.unwrap_or_default();
+        let message = match answer["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None => format!("{} answers {status}; is that a REST face of a service?", self.api),
+        };
+        Err(CallError::Refused { status, message })
+    }
+}
+
+/// The innermost reason, without the address, which is said already.
+fn cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

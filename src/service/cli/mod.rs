@@ -1,0 +1,222 @@
+//! The command line of `iotdm`: `serve` is the service, every other command is a client of its REST face.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 78 settings refused (`serve` only; sysexits.h EX_CONFIG).
+
+mod client;
+mod ls;
+mod output;
+mod reboot;
+mod watch;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use super::serve::serve;
+use super::settings::{KEY_FILE, LISTEN, STATE, Settings};
+use super::span;
+use crate::protocol::Device;
+use client::{CallError, Client};
+use output::Output;
+
+/// The service's side of device management over MQTT: run the service, see who is managed, ask for a reboot.
+#[derive(Debug, Parser)]
+#[command(name = "iotdm", version, max_term_width = 100)]
+#[command(after_help = "Begin with: iotdm serve --config FILE; then, elsewhere on this host: iotdm ls")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: answer devices on the broker, keep the registry, offer the REST face
+    #[command(after_long_help = SERVE_HELP)]
+    Serve {
+        /// The settings, a TOML file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Log every message of every device, too
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// List the devices: who is managed, since when, with which firmware, last seen
+    Ls {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what devices say and what is sent to them, one line each, until interrupted
+    Watch {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Ask a device to reboot
+    ///
+    /// Without --wait this ends as soon as the service has registered the request. With --wait it follows the request:
+    /// sent to the broker, accepted by the device (202), managed again. Exit code 0 then means that the device is back.
+    #[command(
+        after_help = "A request that timed out may still be carried out: the broker keeps it for a device that is away."
+    )]
+    Reboot {
+        /// The device, for example edge-gateway/gw-0001
+        #[arg(value_name = "TYPE/ID")]
+        device: Device,
+        /// Follow the request to its end
+        #[arg(long)]
+        wait: bool,
+        /// How long the device may take, from now until it is back: 90s, 10m, 2h [default: 1h]
+        #[arg(long, value_name = "TIME", value_parser = timeout)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// Where the service is, and how to speak to it.
+#[derive(Debug, Args)]
+struct Connection {
+    /// The service's REST face
+    #[arg(long, value_name = "URL", env = "IOTDM_API", default_value = DEFAULT_API)]
+    api: String,
+    /// The service's key file
+    #[arg(long, value_name = "PATH", env = "IOTDM_KEY_FILE", default_value = DEFAULT_KEY_FILE)]
+    key_file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const DEFAULT_API: &str = "http://127.0.0.1:8480";
+const DEFAULT_KEY_FILE: &str = "/var/lib/iotdm/api-key";
+
+const SERVE_HELP: &str = r#"Settings, with all that can be said:
+
+  [service]
+  org = "acme"                      # the organisation of the devices
+
+  [broker]
+  url = "mqtts://broker.example.com:8883"   # or mqtt://
+  username = "iotdm"                # may publish iotdm-1/# and read iotdevice-1/#
+  token_file = "/etc/iotdm/token"   # its password
+  ca_file = "/etc/iotdm/ca.pem"     # without it: the system's store
+  cert_file = "/etc/iotdm/cert.pem" # a client certificate, with key_file
+  key_file = "/etc/iotdm/key.pem"
+  keep_alive = "60s"
+
+  [api]
+  listen = "127.0.0.1:8480"
+  key_file = "/var/lib/iotdm/api-key"       # made at first start
+
+  [state]
+  directory = "/var/lib/iotdm"
+
+Only [service] org and [broker] url are needed."#;
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let span = span::parse(text)?;
+    if span.is_zero() {
+        return Err("must be at least 1s".into());
+    }
+    Ok(span)
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    debug_assert!(DEFAULT_API.ends_with(LISTEN) && Path::new(DEFAULT_KEY_FILE) == Path::new(STATE).join(KEY_FILE));
+    let cli = Cli::parse();
+    // Building an HTTP client panics without one. It may be there already in tests.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(&format!("the system refuses to run this: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match cli.command {
+        Command::Serve { config, verbose } => runtime.block_on(run_service(&config, verbose)),
+        Command::Ls { connection } => {
+            runtime.block_on(connection.run(async |client, output| ls::ls(client, output).await))
+        }
+        Command::Watch { connection } => {
+            runtime.block_on(connection.run(async |client, output| watch::watch(client, output).await))
+        }
+        Command::Reboot {
+            device,
+            wait,
+            timeout,
+            connection,
+        } => runtime.block_on(
+            connection.run(async |client, output| reboot::reboot(client, output, &device, wait, timeout).await),
+        ),
+    }
+}
+
+impl Connection {
+    async fn run(&self, command: impl AsyncFnOnce(&Client, &mut Output) -> Result<ExitCode, CallError>) -> ExitCode {
+        let mut output = Output::new(self.json);
+        let outcome = match Client::new(&self.api, &self.key_file) {
+            Ok(client) => command(&client, &mut output).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(code) => code,
+            // Whoever read the output has enough of it.
+            Err(CallError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => {
+                output::error(&error.to_string());
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn run_service(config: &Path, verbose: bool) -> ExitCode {
+    let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_max_level(level)
+        .init();
+    let settings = match Settings::load(config) {
+        Ok(settings) => settings,
+        Err(error) => {
+            output::error(&error.to_string());
+            return ExitCode::from(78);
+        }
+    };
+    match serve(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_settings_in_the_help_are_settings() {
+        let (_, rest) = SERVE_HELP.split_once("\n\n").expect("a heading");
+        let (settings, _) = rest.rsplit_once("\n\n").expect("a last line");
+        assert_eq!(
+            Settings::parse(settings).map(|settings| settings.org),
+            Ok("acme".into())
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! A virtual gateway as a value: booted when made, gone when dropped. All work is done by the script beside this file;
+//! here is only what tests need to say it shortly. It never touches the clock and never waits without a limit.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The Debian releases that the agent is made for.
+pub(crate) const SUITES: [&str; 2] = ["bookworm", "trixie"];
+
+static COUNTER: AtomicU32 = AtomicU32::new(1);
+
+/// The package under test, as `make deb` leaves it.
+pub(crate) fn package() -> PathBuf {
+    built("iotdm-agent.deb")
+}
+
+/// The same program with a higher version, to upgrade to.
+pub(crate) fn next_package() -> PathBuf {
+    built("iotdm-agent-next.deb")
+}
+
+fn built(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("build").join(name);
+    assert!(path.exists(), "{} is missing: run `make deb` first", path.display());
+    path
+}
+
+/// One running gateway.
+pub(crate) struct Gateway {
+    name: String,
+}
+
+impl Gateway {
+    /// Boots a bare Debian of this suite.
+    pub(crate) fn boot_bare(suite: &str) -> Self {
+        let name = format!(
+            "{suite}-{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
+        let gateway = Self { name };
+        succeeded(gateway.script(&["boot"], &[suite]).output(), "boot");
+        gateway
+    }
+
+    /// Boots a Debian of this suite and installs the package in it.
+    pub(crate) fn boot(suite: &str) -> Self {
+        let gateway = Self::boot_bare(suite);
+        gateway.install(&package());
+        gateway
+    }
+
+    /// Installs a package, or upgrades to it.
+    pub(crate) fn install(&self, package: &Path) {
+        succeeded(
+            self.script(&["install"], &[&package.to_string_lossy()]).output(),
+            "install",
+        );
+    }
+
+    /// Runs a command in the guest as root, whatever comes of it.
+    pub(crate) fn exec(&self, command: &[&str]) -> Output {
+        self.script(&["exec"], command)
+            .output()
+            .expect("the harness script runs")
+    }
+
+    /// Runs a shell line in the guest as root that must succeed; gives what it printed, without the last line end.
+    pub(crate) fn sh(&self, line: &str) -> String {
+        succeeded(self.script(&["exec"], &["sh", "-c", line]).output(), line)
+    }
+
+    /// Runs a shell line as the agent would: in its unit, with all of the unit's directives, in place of the program.
+    /// Gives whether it succeeded and what it printed. The agent itself is stopped and stays so.
+    pub(crate) fn as_agent(&self, line: &str) -> (bool, String) {
+        self.sh("systemctl stop iotdm-agent; mkdir -p /run/systemd/system/iotdm-agent.service.d; : >/run/probe.out");
+        self.write("/run/probe", line);
+        self.write(
+            "/run/systemd/system/iotdm-agent.service.d/probe.conf",
+            "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh /run/probe\n\
+             StandardOutput=append:/run/probe.out\nStandardError=append:/run/probe.out\n",
+        );
+        self.sh("systemctl daemon-reload");
+        let succeeded = self.exec(&["systemctl", "start", "iotdm-agent"]).status.success();
+        (succeeded, self.sh("cat /run/probe.out"))
+    }
+
+    /// Writes a file in the guest; owner and mode of a file that is there already stay.
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let mut child = self
+            .script(&["exec"], &["sh", "-c", "cat >\"$0\"", path])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the harness script runs");
+        std::io::Write::write_all(&mut child.stdin.take().expect("stdin is piped"), content.as_bytes())
+            .expect("the guest takes the file");
+        succeeded(child.wait_with_output(), path);
+    }
+
+    /// The boot ids that the guest had so far, the running one last, in the kernel's notation.
+    pub(crate) fn boot_ids(&self) -> Vec<String> {
+        succeeded(self.script(&["boots"], &[]).output(), "boots")
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits until the guest's boot number `n` (the first is 1) is up.
+    pub(crate) fn wait_boot(&self, n: usize) {
+        succeeded(self.script(&["wait-boot"], &[&n.to_string()]).output(), "wait-boot");
+    }
+
+    /// Entries of the guest's journal, of all boots, as `journalctl -o json` gives them.
+    pub(crate) fn journal(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
+        let arguments: Vec<_> = ["-o", "json", "--all"].iter().chain(arguments).copied().collect();
+        succeeded(self.script(&["journal"], &arguments).output(), "journal")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("journalctl prints JSON"))
+            .collect()
+    }
+
+    /// The messages of the agent's journal, of all boots, oldest first.
+    pub(crate) fn agent_log(&self) -> Vec<String> {
+        let entries = self.journal(&["_SYSTEMD_UNIT=iotdm-agent.service"]);
+        entries
+            .iter()
+            .filter_map(|entry| entry["MESSAGE"].as_str())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits until the agent has logged a line that contains `text`, in any boot.
+    pub(crate) fn wait_log(&self, text: &str) {
+        self.wait(&format!("the agent logs '{text}'"), || {
+            self.agent_log().iter().any(|line| line.contains(text))
+        });
+    }
+
+    /// Waits until something about the guest is so, 30 s at most.
+    pub(crate) fn wait(&self, what: &str, mut so: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !so() {
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "waited 30 s in vain until {what}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The host's end of the guest's link: a broker for the guest listens there. The guest knows it as `broker.test`.
+    pub(crate) fn host_address(&self) -> Ipv4Addr {
+        let text = succeeded(self.script(&["address"], &[]).output(), "address");
+        text.parse().expect("the harness prints an address")
+    }
+
+    /// The link goes silent in both directions.
+    pub(crate) fn cut(&self) {
+        succeeded(self.script(&["cut"], &[]).output(), "cut");
+    }
+
+    /// The link works again.
+    pub(crate) fn mend(&self) {
+        succeeded(self.script(&["mend"], &[]).output(), "mend");
+    }
+
+    /// Power cut: everything in the guest dies at once, then it boots again.
+    pub(crate) fn kill(&self) {
+        succeeded(self.script(&["kill"], &[]).output(), "kill");
+    }
+
+    fn script(&self, command: &[&str], arguments: &[&str]) -> Command {
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/gateway"));
+        script
+            .args(command)
+            .arg(&self.name)
+            .args(arguments)
+            .stdin(Stdio::null());
+        script
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(journal) = self.script(&["journal"], &["-n", "60"]).output()
+        {
+            eprintln!(
+                "--- the last of {}'s journal\n{}",
+                self.name,
+                String::from_utf8_lossy(&journal.stdout)
+            );
+        }
+        // a gateway that does not stop here ends with this process
+        let _ = self.script(&["stop"], &[]).output();
+    }
+}
+
+fn succeeded(output: std::io::Result<Output>, what: &str) -> String {
+    let output = output.expect("the harness script runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "'{what}' failed ({}):\n{text}{errors}",
+        output.status
+    );
+    text.trim_end().to_owned()
+}

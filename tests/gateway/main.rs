@@ -1,0 +1,9 @@
+//! Tests on a real Debian: the package is installed in a virtual gateway (see `gateway` in this folder), where the agent
+//! meets the real systemd, logind, polkit and journald, on Debian 12 and 13. Needs root (or sudo) and `make deb`.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+mod machine;
+mod package;
+mod sandbox;

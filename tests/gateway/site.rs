@@ -53,7 +53,10 @@ impl Site {
             }),
             more,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let broker = runtime.block_on(Mosquitto::start(&setup));
         let folder = tempfile::tempdir().unwrap();
         let api = format!("127.0.0.1:{}", crate::support::free_port());

@@ -1,7 +1,7 @@
 //! The table of `docs/conformance.md` against the tests: what it calls covered has a test, and every test that is named
 //! after a row has its row.
 //!
-//! A test belongs to the row whose id its name begins with (`reb_04_...` to REB-04). Nothing is listed by hand, so the
+//! A test belongs to the rows whose ids its name begins with (`reb_04_env_07_...` to REB-04 and ENV-07). Nothing is listed by hand, so the
 //! table changes only when what it says changes. It says nothing about how good a test is.
 #![allow(clippy::unwrap_used)]
 
@@ -51,10 +51,16 @@ fn a_row_is_covered_or_says_why_not() {
     for row in rows() {
         let count = tests.get(&row.id).map_or(0, Vec::len);
         if row.behaviour.is_empty() || !["1", "2", "3"].contains(&row.priority.as_str()) {
-            wrong.push(format!("{}: needs a priority of 1 to 3 and the behaviour in words", row.id));
+            wrong.push(format!(
+                "{}: needs a priority of 1 to 3 and the behaviour in words",
+                row.id
+            ));
         }
         if !["agent", "service"].contains(&row.who.as_str()) {
-            wrong.push(format!("{}: is about the agent or the service, not {:?}", row.id, row.who));
+            wrong.push(format!(
+                "{}: is about the agent or the service, not {:?}",
+                row.id, row.who
+            ));
         }
         match row.status.as_str() {
             "covered" if count == 0 => wrong.push(format!(
@@ -86,7 +92,11 @@ fn a_row_is_covered_or_says_why_not() {
 fn a_test_that_is_named_after_a_row_has_its_row_and_is_run() {
     let known: BTreeSet<String> = rows().into_iter().map(|row| row.id).collect();
     let tests = tests();
-    assert!(tests.len() > 30, "only {} rows have tests: are they still found?", tests.len());
+    assert!(
+        tests.len() > 30,
+        "only {} rows have tests: are they still found?",
+        tests.len()
+    );
     let mut wrong = Vec::new();
     for (id, tests) in &tests {
         for test in tests {
@@ -109,11 +119,28 @@ fn the_reader_of_this_test_reads_what_it_should() {
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[0].status.as_str(), rows[0].reason.as_str()), ("covered", ""));
     assert_eq!((rows[1].status.as_str(), rows[1].reason.as_str()), ("later", "why: so"));
-    let source = "#[tokio::test]\n// why\nasync fn con_06_a() {}\n\nfn con_07_b() {}\n#[test]\n#[ignore]\nfn con_08_c(x in 1..2) {}";
+    let source = "#[tokio::test]\n// why\nasync fn con_06_a() {}\n\nfn con_07_sub_01_b() {}\n#[test]\n#[ignore]\nfn con_08_c(x in 1..2) {}";
     let found: Vec<_> = tests_of(Path::new("a.rs"), source);
-    let runs: Vec<_> = found.iter().map(|(id, test)| (id.as_str(), test.line, test.runs)).collect();
-    assert_eq!(runs, [("CON-06", 3, true), ("CON-07", 5, false), ("CON-08", 8, false)]);
-    assert!(tests_of(Path::new("a.rs"), "fn reads_01_things() {} fn con_6_a() {} fn con_061_a() {}").is_empty());
+    let runs: Vec<_> = found
+        .iter()
+        .map(|(id, test)| (id.as_str(), test.line, test.runs))
+        .collect();
+    assert_eq!(
+        runs,
+        [
+            ("CON-06", 3, true),
+            ("CON-07", 5, false),
+            ("SUB-01", 5, false),
+            ("CON-08", 8, false)
+        ]
+    );
+    assert!(
+        tests_of(
+            Path::new("a.rs"),
+            "fn reads_01_things() {} fn con_6_a() {} fn con_061_a() {}"
+        )
+        .is_empty()
+    );
 }
 
 /// A row of the table.
@@ -203,11 +230,8 @@ fn tests_of(file: &Path, text: &str) -> Vec<(String, Test)> {
             continue;
         };
         let name = name.split(['(', '<']).next().unwrap_or_default();
-        let Some((id, "_")) = name.split_at_checked(6).and_then(|(id, rest)| Some((id, rest.get(..1)?))) else {
-            continue;
-        };
-        let id = id.to_uppercase().replace('_', "-");
-        if !is_id(&id) {
+        let ids = ids(name);
+        if ids.is_empty() {
             continue;
         }
         let above: Vec<&str> = lines[..at]
@@ -217,13 +241,31 @@ fn tests_of(file: &Path, text: &str) -> Vec<(String, Test)> {
             .copied()
             .collect();
         let has = |what: &str| above.iter().any(|line| line.starts_with("#[") && line.contains(what));
-        let test = Test {
-            file: file.to_owned(),
-            line: at + 1,
-            name: name.to_owned(),
-            runs: (has("test]") || has("test(")) && !has("ignore"),
+        let runs = (has("test]") || has("test(")) && !has("ignore");
+        found.extend(ids.into_iter().map(|id| {
+            let test = Test {
+                file: file.to_owned(),
+                line: at + 1,
+                name: name.to_owned(),
+                runs,
+            };
+            (id, test)
+        }));
+    }
+    found
+}
+
+/// The ids that a name begins with: `reb_04_env_07_...` is about both.
+fn ids(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = name;
+    while let Some((id, after)) = rest.split_at_checked(6) {
+        let id = id.to_uppercase().replace('_', "-");
+        let Some(after) = after.strip_prefix('_').filter(|_| is_id(&id)) else {
+            break;
         };
-        found.push((id, test));
+        found.push(id);
+        rest = after;
     }
     found
 }

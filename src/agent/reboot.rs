@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use super::Disk;
-use super::durable::{Change, Exclusive, RebootPhase, RebootState};
+use super::durable::{Change, Exclusive, RebootPhase, RebootState, Wish};
 use super::effect::{AckId, Effect, Level, OpId, Topic};
 use super::event::RebootOutcome;
 use super::handled::{Answer, Handled, Key, find};
-use super::inbox::answer;
+use super::inbox::{NOT_MANAGED, answer};
 use super::work::Work;
 use super::{lifecycle, outbox};
 use crate::protocol::diagnostics::{LogEntry, Severity};
@@ -109,6 +109,9 @@ pub(super) fn request(work: &mut Work<'_>, ack: AckId, req_id: Option<ReqId>, du
     if key.is_none() && dup {
         let text = "a reboot request without reqId was delivered again and not executed: nobody can tell whether it was before";
         return work.say(Level::Warning, Topic::RebootRefused, text);
+    }
+    if work.d.wish != Wish::Managed {
+        return answer(work, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
     }
     if !work.settings.reboot_enabled {
         let reason = "reboot is switched off in the device's configuration ([reboot] enabled = false)";

@@ -122,6 +122,23 @@ fn env_07_the_same_request_gets_the_same_refusal_after_the_cause_is_gone_and_aft
 }
 
 #[test]
+fn env_07_the_same_request_gets_the_same_answer_when_the_device_is_no_longer_managed() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.broker_has_all();
+    driver.host_reboots("boot-2");
+    driver.connect(true);
+    driver.event(Event::Unmanage(CommandId(1)));
+    driver.ask_reboot("r1");
+    assert_eq!(driver.answers("r1"), [202], "it was carried out");
+    let ack = driver.ask_reboot("r2");
+    assert_eq!(driver.answers("r2"), [400]);
+    assert_eq!(driver.acked.last(), Some(&ack));
+    assert_eq!(driver.reboots.len(), 1);
+}
+
+#[test]
 fn reb_05_without_a_broker_the_202_follows_after_the_boot() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");

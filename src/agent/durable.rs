@@ -44,6 +44,9 @@ pub struct RebootState {
     /// When logind accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_ms: Option<u64>,
+    /// Nobody knows whether logind got the request: it counts as accepted, but nobody is told so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// The requests that it answers.
     #[serde(default)]
     pub requests: Vec<Key>,

@@ -160,6 +160,7 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
         boot_id: work.settings.boot_id.clone(),
         asked_ms: millis(work.now.boottime),
         accepted_ms: None,
+        unknown: false,
         requests: key.into_iter().collect(),
     };
     work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
@@ -179,7 +180,7 @@ fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: 
     if reboot.requests.len() >= MAX_REQUESTS {
         return refuse(work, Some(key), Some(req_id), "busy: a reboot is under way already");
     }
-    let accepted = reboot.phase == RebootPhase::Accepted;
+    let accepted = reboot.phase == RebootPhase::Accepted && !reboot.unknown;
     let given = accepted.then(|| Answer::new(Rc::ACCEPTED, ""));
     work.change(Change::Remember(Handled::new(key.clone(), &req_id, given)));
     reboot.requests.push(key);
@@ -228,6 +229,7 @@ fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
         RebootOutcome::Unknown => {
             // Silence until it is clear, as if accepted; but no 202 for what may not be.
             reboot.phase = RebootPhase::Accepted;
+            reboot.unknown = true;
             reboot.accepted_ms = Some(millis(work.now.boottime));
             work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
             work.effect(Effect::ReleaseDelayLock);

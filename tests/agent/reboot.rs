@@ -390,6 +390,7 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");
     driver.reboot_ends(RebootOutcome::Unknown);
+    driver.ask_reboot("r2");
     driver.pass(SECOND * 60);
     assert!(driver.published.is_empty());
     let mut rebooted = Driver::managed();
@@ -400,4 +401,5 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
     assert_eq!(rebooted.answers("r1"), [202]);
     driver.pass(SECOND * 125);
     assert_eq!(driver.answers("r1"), [500]);
+    assert_eq!(driver.answers("r2"), [500], "it came while nobody knew");
 }

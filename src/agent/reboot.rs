@@ -145,12 +145,7 @@ fn known_answer(work: &Work<'_>, key: &Key) -> bool {
 
 fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
     if let Disk::Refuses(reason) = work.disk {
-        work.say(
-            Level::Error,
-            Topic::RebootRefused,
-            format!("a reboot was asked for and refused: {reason}"),
-        );
-        return answer(work, req_id, Rc::INTERNAL, reason);
+        return cannot_remember(work, req_id, reason);
     }
     if let (Some(key), Some(req_id)) = (&key, &req_id) {
         work.change(Change::Remember(Handled::new(key.clone(), req_id, None)));
@@ -172,11 +167,24 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
     };
 }
 
+/// What is not on the disk is not promised to anybody.
+fn cannot_remember(work: &mut Work<'_>, req_id: Option<ReqId>, reason: &str) {
+    work.say(
+        Level::Error,
+        Topic::RebootRefused,
+        format!("a reboot was asked for and refused: {reason}"),
+    );
+    answer(work, req_id, Rc::INTERNAL, reason);
+}
+
 /// A second request while a reboot is under way: one reboot answers both.
 fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: Option<ReqId>) {
     let (Some(key), Some(req_id)) = (key, req_id) else {
         return;
     };
+    if let Disk::Refuses(reason) = work.disk {
+        return cannot_remember(work, Some(req_id), reason);
+    }
     if reboot.requests.len() >= MAX_REQUESTS {
         return refuse(work, Some(key), Some(req_id), "busy: a reboot is under way already");
     }

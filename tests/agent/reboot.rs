@@ -370,6 +370,21 @@ fn a_disk_that_fills_up_after_logind_accepted_does_not_hold_the_202_back() {
 }
 
 #[test]
+fn a_full_disk_refuses_a_second_request_too_while_a_reboot_is_under_way() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.disk_full = true;
+    driver.ask_reboot("r2");
+    assert_eq!(driver.answers("r2"), [500], "after a crash nobody would know of it");
+    driver.restart();
+    driver.disk_full = false;
+    driver.connect(true);
+    driver.ask_reboot("r3");
+    assert_eq!(driver.answers("r3"), [202]);
+}
+
+#[test]
 fn a_refusal_is_not_told_before_it_is_on_the_disk() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");

@@ -93,7 +93,7 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
 /// Answers a request that changes nothing on the host; nobody waits for an answer without a request id.
 pub(super) fn answer(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason: &str) {
     if let Some(req_id) = req_id {
-        outbox::owe_response(work, &Response::new(req_id, rc).message(reason));
+        outbox::owe_response(work, &Response::new(req_id, rc).message(reason), None);
     }
 }
 

@@ -12,11 +12,11 @@ use super::durable::{Change, Exclusive, RebootPhase, RebootState, Wish};
 use super::effect::{AckId, Effect, Level, OpId, Topic};
 use super::event::RebootOutcome;
 use super::handled::{Answer, Handled, Key, find};
-use super::inbox::{NOT_MANAGED, answer};
+use super::inbox::NOT_MANAGED;
 use super::work::Work;
 use super::{lifecycle, outbox};
 use crate::protocol::diagnostics::{LogEntry, Severity};
-use crate::protocol::{Rc, ReqId, timestamp};
+use crate::protocol::{Rc, ReqId, Response, timestamp};
 
 /// The operation's name in the memory of handled requests.
 pub const OPERATION: &str = "reboot";
@@ -111,12 +111,12 @@ pub(super) fn request(work: &mut Work<'_>, ack: AckId, req_id: Option<ReqId>, du
         return work.say(Level::Warning, Topic::RebootRefused, text);
     }
     if work.d.wish != Wish::Managed {
-        return answer(work, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
+        return answer(work, key, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
     }
     if !work.settings.reboot_enabled {
         let reason = "reboot is switched off in the device's configuration ([reboot] enabled = false)";
         work.say(Level::Info, Topic::RebootRefused, reason);
-        return answer(work, req_id, Rc::NOT_IMPLEMENTED, reason);
+        return answer(work, key, req_id, Rc::NOT_IMPLEMENTED, reason);
     }
     match work.d.exclusive.clone() {
         Some(Exclusive::Reboot { reboot }) => join(work, reboot, key, req_id),
@@ -145,7 +145,7 @@ fn known_answer(work: &Work<'_>, key: &Key) -> bool {
 
 fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
     if let Disk::Refuses(reason) = work.disk {
-        return cannot_remember(work, req_id, reason);
+        return cannot_remember(work, key, req_id, reason);
     }
     if let (Some(key), Some(req_id)) = (&key, &req_id) {
         work.change(Change::Remember(Handled::new(key.clone(), req_id, None)));
@@ -168,13 +168,20 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
 }
 
 /// What is not on the disk is not promised to anybody.
-fn cannot_remember(work: &mut Work<'_>, req_id: Option<ReqId>, reason: &str) {
+fn cannot_remember(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, reason: &str) {
     work.say(
         Level::Error,
         Topic::RebootRefused,
         format!("a reboot was asked for and refused: {reason}"),
     );
-    answer(work, req_id, Rc::INTERNAL, reason);
+    answer(work, key, req_id, Rc::INTERNAL, reason);
+}
+
+/// Refused for a reason that may be gone when the request is delivered again; then it is carried out.
+fn answer(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, rc: Rc, reason: &str) {
+    if let Some(req_id) = req_id {
+        outbox::owe_response(work, &Response::new(req_id, rc).message(reason), key);
+    }
 }
 
 /// A second request while a reboot is under way: one reboot answers both.
@@ -183,7 +190,7 @@ fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: 
         return;
     };
     if let Disk::Refuses(reason) = work.disk {
-        return cannot_remember(work, Some(req_id), reason);
+        return cannot_remember(work, Some(key), Some(req_id), reason);
     }
     if reboot.requests.len() >= MAX_REQUESTS {
         return refuse(work, Some(key), Some(req_id), "busy: a reboot is under way already");
@@ -200,7 +207,7 @@ fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: 
     );
 }
 
-/// Refused for a reason that may be gone when the request is delivered again: remembered, so that it stays refused.
+/// Refused, and remembered, so that it stays refused when it is delivered again after the reason is gone.
 fn refuse(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, reason: &str) {
     work.say(
         Level::Warning,

@@ -100,7 +100,9 @@ impl Device {
     fn now(&self, now: u64) -> Now {
         Now {
             boottime: Duration::from_millis(self.uptime(now)),
-            wall: self.clock.then(|| i64::try_from(START + now / 1000).expect("not that long")),
+            wall: self
+                .clock
+                .then(|| i64::try_from(START + now / 1000).expect("not that long")),
         }
     }
 
@@ -169,7 +171,9 @@ impl World {
     pub fn agent_is_commanded(&mut self, manage: bool) {
         self.entries += 1;
         let command = CommandId(self.entries);
-        let Some(process) = &mut self.device.process else { return };
+        let Some(process) = &mut self.device.process else {
+            return;
+        };
         process.commands.insert(command);
         self.agent_handles(
             if manage {
@@ -188,7 +192,12 @@ impl World {
     }
 
     pub fn agent_deadline(&mut self, number: u64) {
-        if self.device.process.as_ref().is_some_and(|process| process.deadline == number) {
+        if self
+            .device
+            .process
+            .as_ref()
+            .is_some_and(|process| process.deadline == number)
+        {
             self.agent_handles(Event::Deadline, None);
         }
     }
@@ -261,7 +270,9 @@ impl World {
     }
 
     fn carry_out(&mut self, after: After) {
-        let Some(process) = &mut self.device.process else { return };
+        let Some(process) = &mut self.device.process else {
+            return;
+        };
         match after {
             After::Ack(ack) => {
                 assert!(process.acknowledged.insert(ack), "a message is acknowledged twice");
@@ -294,7 +305,9 @@ impl World {
     }
 
     fn plan_deadline(&mut self, now: Now, event: &Event) {
-        let Some(process) = &mut self.device.process else { return };
+        let Some(process) = &mut self.device.process else {
+            return;
+        };
         self.entries += 1;
         let number = self.entries;
         process.deadline = number;
@@ -309,7 +322,11 @@ impl World {
 
     /// Whether the process, or the whole host, dies here.
     fn dies(&mut self, point: Point, critical: bool) -> bool {
-        let odds = if critical { self.plan.death_if_critical } else { self.plan.death };
+        let odds = if critical {
+            self.plan.death_if_critical
+        } else {
+            self.plan.death
+        };
         if self.quiet || !self.random.one_in(odds) {
             return false;
         }
@@ -373,6 +390,7 @@ impl World {
             }
             if let Some(going) = &mut self.device.logind.going {
                 going.lock_is_the_daemons = true;
+                going.agent_knows = outcome == RebootOutcome::Accepted;
             }
             self.agent_handles(Event::RebootEnded { op, outcome }, None);
         }

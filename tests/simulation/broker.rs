@@ -132,7 +132,11 @@ impl World {
         if wire.number <= wire.silent {
             return;
         }
-        let last = if to_broker { &mut wire.to_broker_at } else { &mut wire.to_client_at };
+        let last = if to_broker {
+            &mut wire.to_broker_at
+        } else {
+            &mut wire.to_client_at
+        };
         let at = earliest.max(*last);
         *last = at;
         let number = wire.number;
@@ -285,7 +289,10 @@ impl World {
 
     /// The broker stops, and is back after a while; without persistence it remembers nothing.
     pub fn broker_restarts(&mut self, persistent: bool, for_ms: u64) {
-        note!(self, "the broker restarts, persistent: {persistent}, down for {for_ms} ms");
+        note!(
+            self,
+            "the broker restarts, persistent: {persistent}, down for {for_ms} ms"
+        );
         self.counts.add(Thing::BrokerRestart);
         self.broker.down = true;
         for who in [Who::Agent, Who::Service] {

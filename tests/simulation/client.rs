@@ -75,7 +75,11 @@ impl World {
     pub fn client_dies(&mut self, who: Who, politely: bool) {
         let client = self.client(who);
         client.alive = false;
-        let Some(number) = client.connection.take() else { return };
+        let connection = client.connection.take();
+        if who == Who::Agent {
+            self.process_died();
+        }
+        let Some(number) = connection else { return };
         let at = if politely {
             self.now + 5
         } else {
@@ -195,7 +199,9 @@ impl World {
             if !client.alive || !client.subscribed || client.handed.len() >= WINDOW {
                 return;
             }
-            let Some((id, message)) = client.queue.pop_front() else { return };
+            let Some((id, message)) = client.queue.pop_front() else {
+                return;
+            };
             client.last_packet += 1;
             let packet = client.last_packet;
             client.handed.push_back(Handed {

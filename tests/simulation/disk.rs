@@ -19,14 +19,15 @@ enum Change {
 /// What is on it.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// Refuses to take anything.
-    pub full: bool,
+    full: bool,
     state: Vec<u8>,
     /// The same, as a value.
     pub durable: Durable,
     synced: BTreeMap<OweId, Vec<u8>>,
     /// Written by the process, with the time; not on the medium yet.
     unsynced: Vec<(u64, Change)>,
+    /// Removals that the full disk refused; the process makes up for them.
+    removals: Vec<OweId>,
 }
 
 impl Disk {
@@ -73,10 +74,26 @@ impl Disk {
     }
 
     pub fn remove(&mut self, now: u64, id: OweId) {
-        // When the disk refuses, the record comes back after a restart.
-        if !self.full && self.holds(id) {
+        if self.full {
+            self.removals.push(id);
+        } else if self.holds(id) {
             self.unsynced.push((now, Change::Remove(id)));
         }
+    }
+
+    /// From now on it refuses everything, or takes it again.
+    pub fn fills(&mut self, now: u64, full: bool) {
+        self.full = full;
+        if !full {
+            for id in std::mem::take(&mut self.removals) {
+                self.remove(now, id);
+            }
+        }
+    }
+
+    /// The process is gone: what it wanted removed comes back.
+    pub fn process_died(&mut self) {
+        self.removals.clear();
     }
 
     /// Everything owed so far, and then the state. False when the disk refuses.

@@ -40,13 +40,20 @@ const KINDS: usize = 12;
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// The operator asks for a reboot, as soon as that is possible; so many times at once.
-    Ask { times: u32, patience: u32 },
+    Ask {
+        times: u32,
+        patience: u32,
+    },
     /// A request outside the service's books, without a request id or with one.
-    Raw { kind: u64 },
+    Raw {
+        kind: u64,
+    },
     /// A request that was delivered before comes again.
     Again,
     Cut(Who, Cut),
-    BrokerRestarts { persistent: bool },
+    BrokerRestarts {
+        persistent: bool,
+    },
     SessionExpires,
     Part,
     PartEnds,
@@ -96,7 +103,11 @@ impl World {
                 self.at(start + n * 75_000, ask(1));
             }
         }
-        let length = if self.plan.eager { self.plan.length.max(700_000) } else { self.plan.length };
+        let length = if self.plan.eager {
+            self.plan.length.max(700_000)
+        } else {
+            self.plan.length
+        };
         self.at(start + length, Happening::FaultsEnd);
     }
 
@@ -168,11 +179,11 @@ impl World {
             }
             Fault::PartEnds => self.parted = false,
             Fault::DiskFull => {
-                self.device.disk.full = true;
+                self.device.disk.fills(self.now, true);
                 let at = self.now + self.random.skewed(1000, 300_000);
                 self.at(at, Happening::Fault(Fault::DiskWorks));
             }
-            Fault::DiskWorks => self.device.disk.full = false,
+            Fault::DiskWorks => self.device.disk.fills(self.now, false),
             Fault::AgentDies => {
                 self.counts.add(Thing::AgentKilled);
                 self.agent_is_killed();
@@ -253,7 +264,7 @@ impl World {
         note!(self, "-- no more faults");
         self.quiet = true;
         self.parted = false;
-        self.device.disk.full = false;
+        self.device.disk.fills(self.now, false);
         for minutes in [1, 5, 10, 20] {
             self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
         }

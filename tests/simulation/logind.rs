@@ -25,8 +25,10 @@ pub struct Going {
     pub since: u64,
     /// The requests that it was asked for, by their ids.
     pub requests: Vec<String>,
-    /// The agent has its word, and the delay lock.
+    /// The agent has its answer, and the delay lock.
     pub lock_is_the_daemons: bool,
+    /// That answer was yes.
+    pub agent_knows: bool,
     stopping: bool,
 }
 
@@ -100,13 +102,18 @@ impl World {
     /// A reboot begins; delay locks hold it up for a while.
     pub fn logind_accepts(&mut self, how: How, by_agent: bool) {
         let boot = self.device.boot;
-        let requests = if by_agent { self.requests_of_reboot() } else { Vec::new() };
+        let requests = if by_agent {
+            self.requests_of_reboot()
+        } else {
+            Vec::new()
+        };
         self.device.logind.going = Some(Going {
             how,
             by_agent,
             since: self.now,
             requests,
             lock_is_the_daemons: false,
+            agent_knows: false,
             stopping: false,
         });
         match how {
@@ -147,6 +154,10 @@ impl World {
             self.counts.add(Thing::CalledOff);
             note!(self, "logind calls the reboot off");
             self.agent_handles(Event::PreparingForShutdown(false), None);
+            // An agent that is not there, or dies of it, does not know; one whose disk refuses may forget it again.
+            if self.device.process.is_some() && !self.agent_is_unsaved() {
+                self.truth.accepted_in = None;
+            }
         }
     }
 
@@ -194,13 +205,15 @@ impl World {
         }
         note!(self, "the power is cut");
         self.counts.add(Thing::PowerCut);
-        if self.device.process.take().is_some() {
-            self.client_dies(crate::broker::Who::Agent, false);
-        }
+        self.boot_is_short();
         for id in self.device.disk.power_cut(self.now, &mut self.random) {
             self.counts.add(Thing::OutboxCut);
             self.truth.owed.remove(&id);
         }
+        if self.device.process.take().is_some() {
+            self.client_dies(crate::broker::Who::Agent, false);
+        }
+        self.process_died();
         self.device.up = false;
         let takes = self.random.skewed(4000, 60_000);
         self.at(self.now + takes, Happening::HostIsUp);

@@ -7,7 +7,11 @@
 //!
 //! The promises are in `truth`; `counts` says what a run must have seen to be worth anything.
 
-#![allow(clippy::print_stdout, unreachable_pub, reason = "a run that fails is told as it goes; a test has no callers")]
+#![allow(
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a run that fails is told as it goes; a test has no callers"
+)]
 
 mod agent;
 mod broker;
@@ -36,7 +40,11 @@ const CHUNK: u64 = 50;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.replace('_', "").parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+    Some(
+        text.replace('_', "")
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
+    )
 }
 
 fn run(seed: u64, trace: bool) -> World {
@@ -77,7 +85,10 @@ fn every_seed_keeps_every_promise() {
     if failed != u64::MAX {
         println!("seed {failed} again, with everything that happens:");
         let again = catch_unwind(AssertUnwindSafe(|| run(failed, true)));
-        assert!(again.is_err(), "seed {failed} failed and then did not: it is not the same run each time");
+        assert!(
+            again.is_err(),
+            "seed {failed} failed and then did not: it is not the same run each time"
+        );
         panic!(
             "a promise was broken; replay it with\n\
              SIMULATION_SEED={failed} cargo test --release --test simulation -- one_seed --nocapture"

@@ -119,7 +119,9 @@ impl World {
         let now = Now {
             unix_ms: i64::try_from(START * 1000 + self.now).expect("not that long"),
         };
-        let Some(service) = &mut self.operator.service else { return };
+        let Some(service) = &mut self.operator.service else {
+            return;
+        };
         let step = service.handle(now, event);
         if self.service_dies() {
             return;
@@ -176,11 +178,18 @@ impl World {
     /// Long after the last fault every request has ended, and the device is managed.
     pub fn check_operator_settled(&self) {
         let managed = self.operator.devices.values().all(|row| row.managed.is_some());
-        assert!(managed && !self.operator.devices.is_empty(), "the service does not have the device as managed");
+        assert!(
+            managed && !self.operator.devices.is_empty(),
+            "the service does not have the device as managed"
+        );
         for row in self.operator.statuses.values() {
             assert!(row.is_complete(), "still in progress: {row:?}");
         }
         let rows = self.operator.service.as_ref().expect("the service runs").rows();
-        assert_eq!(rows, self.operator.rows(), "what the service knows is what it has written");
+        assert_eq!(
+            rows,
+            self.operator.rows(),
+            "what the service knows is what it has written"
+        );
     }
 }

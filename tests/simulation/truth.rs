@@ -32,6 +32,8 @@ pub struct Request {
     answered: Option<u16>,
     /// The answer that last reached the broker.
     at_broker: Option<u16>,
+    /// It was refused, and a crash made the agent forget the answer.
+    forgotten: bool,
     /// An answer was lost between broker and service.
     lost: bool,
     /// How many reboots it caused.
@@ -77,7 +79,10 @@ impl World {
         let second = self.now / 1000;
         let (last, steps) = self.truth.steps;
         self.truth.steps = (second, if last == second { steps + 1 } else { 1 });
-        assert!(self.truth.steps.1 <= MAX_STEPS, "more than {MAX_STEPS} steps in a second");
+        assert!(
+            self.truth.steps.1 <= MAX_STEPS,
+            "more than {MAX_STEPS} steps in a second"
+        );
     }
 
     /// A request reaches the agent.
@@ -89,7 +94,9 @@ impl World {
         if reboot && self.truth.seen.len() < 16 {
             self.truth.seen.push(message.clone());
         }
-        let Some(req_id) = request_id(&message.payload) else { return };
+        let Some(req_id) = request_id(&message.payload) else {
+            return;
+        };
         let boot = self.device.boot;
         let request = self.truth.requests.entry(req_id).or_default();
         if request.delivered > 0 && reboot {
@@ -99,6 +106,7 @@ impl World {
             }
         }
         request.delivered += 1;
+        request.forgotten = false;
         request.delivered_in = boot;
     }
 
@@ -154,7 +162,13 @@ impl World {
         let reboots = step.after.iter().any(|after| matches!(after, After::Reboot(_)));
         match request_id(&message.payload) {
             Some(req_id) => {
-                let on_disk = self.device.disk.durable.handled.iter().any(|handled| handled.req_id == req_id);
+                let on_disk = self
+                    .device
+                    .disk
+                    .durable
+                    .handled
+                    .iter()
+                    .any(|handled| handled.req_id == req_id);
                 assert!(
                     on_disk || !step.owe.is_empty() || self.agent_is_unsaved(),
                     "acknowledged, and nowhere on the disk"
@@ -168,7 +182,7 @@ impl World {
         }
     }
 
-    fn agent_is_unsaved(&self) -> bool {
+    pub fn agent_is_unsaved(&self) -> bool {
         let process = self.device.process.as_ref();
         process.is_some_and(|process| process.agent.status().unsaved)
     }
@@ -181,12 +195,16 @@ impl World {
             reboot.is_some_and(|reboot| reboot.phase == RebootPhase::Asked && reboot.boot_id == boot_id),
             "logind is asked, and that is not on the disk"
         );
+        self.truth.accepted_in = None;
     }
 
     /// The requests of the reboot that is on the disk.
     pub fn requests_of_reboot(&self) -> Vec<String> {
         let durable = &self.device.disk.durable;
-        let keys = durable.reboot().map(|reboot| reboot.requests.as_slice()).unwrap_or_default();
+        let keys = durable
+            .reboot()
+            .map(|reboot| reboot.requests.as_slice())
+            .unwrap_or_default();
         let of_reboot = durable.handled.iter().filter(|handled| keys.contains(&handled.key));
         of_reboot.map(|handled| handled.req_id.clone()).collect()
     }
@@ -203,7 +221,11 @@ impl World {
                     );
                 }
                 self.truth.managed_at = self.now;
-                let managed = self.device.process.as_ref().is_some_and(|process| process.agent.status().managed);
+                let managed = self
+                    .device
+                    .process
+                    .as_ref()
+                    .is_some_and(|process| process.agent.status().managed);
                 if managed {
                     self.counts.add(Thing::Renewed);
                 }
@@ -231,7 +253,11 @@ impl World {
             }
         }
         let unsaved = self.agent_is_unsaved();
-        let request = self.truth.requests.get_mut(response.req_id.as_str()).expect("only requests are answered");
+        let request = self
+            .truth
+            .requests
+            .get_mut(response.req_id.as_str())
+            .expect("only requests are answered");
         request.answered = Some(rc);
         if rc == 202 {
             let rebooted = request.handled_in.is_some_and(|first| first < boot);
@@ -239,13 +265,21 @@ impl World {
                 rebooted || self.truth.accepted_in == Some(boot),
                 "202 although logind has not accepted"
             );
-            assert!(request.on_disk == Some(202) || unsaved, "202 before that is on the disk");
+            assert!(
+                request.on_disk == Some(202) || unsaved,
+                "202 before that is on the disk"
+            );
         } else {
             assert!(
                 request.handled_in.is_none_or(|first| first == boot) || request.on_disk == Some(rc),
                 "{rc} although the host has rebooted"
             );
-            let coming = self.device.logind.going.as_ref().filter(|going| going.how == How::InTime);
+            let coming = self
+                .device
+                .logind
+                .going
+                .as_ref()
+                .filter(|going| going.how == How::InTime);
             assert!(
                 coming.is_none_or(|going| !going.requests.iter().any(|it| it == response.req_id.as_str())),
                 "{rc} although logind is about to reboot the host for it"
@@ -255,20 +289,45 @@ impl World {
 
     /// The delay lock is let go of in good order.
     pub fn check_release(&mut self) {
-        if self.agent_is_unsaved() || self.truth.accepted_in != Some(self.device.boot) {
+        let known = self.device.logind.going.as_ref().is_some_and(|going| going.agent_knows);
+        if self.agent_is_unsaved() || !known {
             return;
         }
         for req_id in self.requests_of_reboot() {
             let at_broker = self.truth.requests[&req_id].at_broker;
-            assert_eq!(at_broker, Some(202), "the host may go down, and the broker does not have the 202");
+            assert_eq!(
+                at_broker,
+                Some(202),
+                "the host may go down, and the broker does not have the 202"
+            );
+        }
+    }
+
+    /// The process is gone. A refusal that did nothing and that the disk did not take is gone with it.
+    pub fn process_died(&mut self) {
+        self.device.disk.process_died();
+        let owed: BTreeSet<&String> = self.truth.owed.values().collect();
+        for (req_id, request) in &mut self.truth.requests {
+            let handled = request.handled_in.is_some();
+            let kept = handled || owed.contains(req_id);
+            if !kept && (request.answered.is_none() || request.answered != request.at_broker) {
+                request.forgotten = true;
+                self.counts.add(Thing::RefusalForgotten);
+            }
+            // Told while the disk refused: the next run knows only what was before.
+            request.forgotten |= handled && request.answered.is_some() && request.answered != request.on_disk;
         }
     }
 
     /// An outbox record is taken off the disk.
     pub fn check_settle(&mut self, id: OweId) {
         if let Some(req_id) = self.truth.owed.remove(&id) {
-            let at_broker = self.truth.requests[&req_id].at_broker;
-            assert!(at_broker.is_some(), "forgotten before the broker had it");
+            let request = &self.truth.requests[&req_id];
+            let carried_out = request.handled_in.is_some();
+            assert!(
+                carried_out || request.at_broker.is_some(),
+                "forgotten before the broker had it"
+            );
         }
     }
 
@@ -304,13 +363,19 @@ impl World {
         }
     }
 
-    /// The host is down in good order.
-    pub fn host_rebooted(&mut self) {
-        let Some(going) = &self.device.logind.going else { return };
+    /// Whether the host goes down soon after it came up. A boot that was long enough is where counting begins anew.
+    pub fn boot_is_short(&mut self) -> bool {
         let short = self.device.uptime(self.now) < SHORT_BOOT;
         if !short {
             self.truth.short_boots = 0;
         }
+        short
+    }
+
+    /// The host is down in good order.
+    pub fn host_rebooted(&mut self) {
+        let short = self.boot_is_short();
+        let Some(going) = &self.device.logind.going else { return };
         if !going.by_agent {
             return self.counts.add(Thing::OwnReboot);
         }
@@ -318,7 +383,10 @@ impl World {
             return self.counts.add(Thing::LateReboot);
         }
         self.counts.add(Thing::Reboot);
-        assert!(self.truth.managed_at <= going.since, "a manage after logind had accepted");
+        assert!(
+            self.truth.managed_at <= going.since,
+            "a manage after logind had accepted"
+        );
         assert!(self.device.disk.durable.reboot().is_some(), "given up, and it happened");
         for req_id in self.requests_of_reboot() {
             let request = self.truth.requests.get_mut(&req_id).expect("it was delivered");
@@ -327,7 +395,10 @@ impl World {
         }
         if short {
             self.truth.short_boots += 1;
-            assert!(self.truth.short_boots <= 3, "a fourth reboot in a row within 10 minutes");
+            assert!(
+                self.truth.short_boots <= 3,
+                "a fourth reboot in a row within 10 minutes"
+            );
         }
     }
 
@@ -354,8 +425,14 @@ impl World {
     pub fn check_settled(&mut self) {
         let process = self.device.process.as_ref().expect("the agent runs");
         let status = process.agent.status();
-        assert!(status.managed && status.subscribed, "not managed in the end: {status:?}");
-        assert!(!status.unsaved && status.busy == "none", "not settled in the end: {status:?}");
+        assert!(
+            status.managed && status.subscribed,
+            "not managed in the end: {status:?}"
+        );
+        assert!(
+            !status.unsaved && status.busy == "none",
+            "not settled in the end: {status:?}"
+        );
         assert_eq!((status.owed, status.answers_owed), (0, 0), "something is still owed");
         assert_eq!(*process.agent.durable(), self.device.disk.durable);
         assert!(self.device.disk.outbox_is_empty(), "records are left in the outbox");
@@ -368,10 +445,13 @@ impl World {
         }
         self.check_operator_settled();
         for (req_id, request) in &self.truth.requests {
-            assert!(request.answered == request.at_broker, "{req_id}: {request:?}");
+            let answered = request.answered.is_some() && request.answered == request.at_broker;
+            assert!(answered || request.forgotten, "{req_id} was not answered: {request:?}");
             if let Some(first) = request.handled_in {
-                assert!(request.answered.is_some(), "{req_id} was not answered: {request:?}");
-                assert_eq!(request.answered, request.on_disk, "{req_id}: {request:?}");
+                assert!(
+                    request.answered == request.on_disk || request.forgotten,
+                    "{req_id}: {request:?}"
+                );
                 if request.answered == Some(202) {
                     assert!(first < self.device.boot, "{req_id}: 202, and no reboot");
                 }

@@ -118,6 +118,9 @@ struct Entry {
 /// How long everything has to settle after the last fault.
 const SETTLE: u64 = 100 * 60 * 1000;
 
+/// How long before the end nothing new begins.
+const LAST_WORDS: u64 = 60 * 1000;
+
 impl World {
     pub fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
@@ -165,7 +168,12 @@ impl World {
             if let Happening::FaultsEnd = entry.happening {
                 end = self.now + SETTLE;
             }
-            self.happens(entry.happening);
+            // A renewal that begins now would not be over at the end.
+            let too_late =
+                end - self.now.min(end) < LAST_WORDS && matches!(entry.happening, Happening::AgentDeadline { .. });
+            if !too_late {
+                self.happens(entry.happening);
+            }
         }
         self.check_settled();
     }

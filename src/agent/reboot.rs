@@ -50,20 +50,25 @@ pub(super) fn recover(work: &mut Work<'_>) {
     if reboot.boot_id != work.settings.boot_id {
         happened(work, &reboot);
     } else if reboot.phase == RebootPhase::Asked {
-        if work.now.boottime.saturating_sub(reboot.asked()) < ASKED_LIMIT {
-            // `asked` is on the disk: it was read from there.
-            let op = work.start_reboot();
-            work.v.reboot.op = Some(op);
-        } else {
-            let message = "not executed: the agent was restarted, and the request was over 2 minutes old".to_owned();
-            conclude(
-                work,
-                RebootOutcome::Refused {
-                    rc: Rc::INTERNAL,
-                    message,
-                },
-            );
-        }
+        ask_again(work, reboot);
+    }
+}
+
+/// The run before ended between the request and logind's answer. logind may or may not have been asked.
+fn ask_again(work: &mut Work<'_>, mut reboot: RebootState) {
+    let age = |since: Duration| work.now.boottime.saturating_sub(since);
+    if age(reboot.asked()) < ASKED_LIMIT && work.disk == Disk::Works {
+        reboot.tried_ms = Some(millis(work.now.boottime));
+        work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+        let op = work.start_reboot();
+        work.v.reboot.op = Some(op);
+    } else if age(reboot.tried()) < ASKED_LIMIT {
+        // Too late to ask once more, too early to say that nothing comes of it.
+        conclude(work, RebootOutcome::Unknown);
+    } else {
+        let message = "not executed: the agent was restarted, and the request was over 2 minutes old".to_owned();
+        let rc = Rc::INTERNAL;
+        conclude(work, RebootOutcome::Refused { rc, message });
     }
 }
 
@@ -154,6 +159,7 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
         phase: RebootPhase::Asked,
         boot_id: work.settings.boot_id.clone(),
         asked_ms: millis(work.now.boottime),
+        tried_ms: None,
         accepted_ms: None,
         unknown: false,
         requests: key.into_iter().collect(),

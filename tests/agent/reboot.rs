@@ -238,6 +238,36 @@ fn recovery_asked_in_this_boot_and_old_is_not_executed() {
 }
 
 #[test]
+fn recovery_asked_long_ago_and_tried_just_now_is_not_claimed_to_be_over() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.pass(SECOND * 119);
+    driver.restart();
+    driver.pass(SECOND * 2);
+    driver.restart();
+    driver.connect(true);
+    driver.pass(SECOND * 60);
+    assert_eq!(driver.reboots.len(), 2, "too late to ask once more");
+    assert!(driver.published.is_empty(), "and logind may be on it");
+    driver.pass(SECOND * 121);
+    assert_eq!(driver.answers("r1"), [500]);
+    assert!(driver.reason("r1").contains("did not happen"));
+}
+
+#[test]
+fn recovery_on_a_full_disk_asks_nobody_and_claims_nothing() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.disk_full = true;
+    driver.restart();
+    driver.connect(true);
+    assert_eq!(driver.reboots.len(), 1);
+    assert!(driver.published.is_empty());
+    driver.pass(SECOND * 181);
+    assert_eq!(driver.answers("r1"), [500]);
+}
+
+#[test]
 fn recovery_accepted_in_this_boot_is_silent_until_it_is_clear() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");

@@ -131,6 +131,9 @@ fn first_eight(bytes: [u8; 32]) -> [u8; 8] {
     first
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Keeps the brain fed: what the session tells, what time brings.
 struct Keeper {
     shell: Shared,

@@ -190,11 +190,8 @@ impl Drop for Gateway {
         if std::thread::panicking()
             && let Ok(journal) = self.script(&["journal"], &["-n", "60"]).output()
         {
-            eprintln!(
-                "--- the last of {}'s journal\n{}",
-                self.name,
-                String::from_utf8_lossy(&journal.stdout)
-            );
+            let text = String::from_utf8_lossy(&journal.stdout);
+            show(&format!("the last of {}'s journal", self.name), text.lines());
         }
         // a gateway that does not stop here ends with this process
         let _ = self.script(&["stop"], &[]).output();
@@ -211,4 +208,13 @@ fn succeeded(output: std::io::Result<Output>, what: &str) -> String {
         output.status
     );
     text.trim_end().to_owned()
+}
+
+/// Prints lines beside a failed test.
+#[expect(clippy::print_stderr, reason = "this is what the test runner shows of a failed test")]
+pub(crate) fn show<'a>(title: &str, lines: impl Iterator<Item = &'a str>) {
+    eprintln!("--- {title}");
+    for line in lines {
+        eprintln!("{line}");
+    }
 }

@@ -6,4 +6,8 @@
 mod harness;
 mod machine;
 mod package;
+mod reboot;
 mod sandbox;
+mod site;
+#[path = "../support/mod.rs"]
+mod support;

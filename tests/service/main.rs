@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod brain;
+mod live;
 mod random;
 mod registry;
+mod rest;
 mod scene;
+#[path = "../support/mod.rs"]
+mod support;

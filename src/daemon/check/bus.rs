@@ -6,8 +6,8 @@ use crate::host::bus::Bus;
 use crate::host::logind::{CanReboot, Logind, POLKIT_RULES};
 use crate::host::rauc::{self, Slot};
 
-/// Looks, and returns RAUC's slots.
-pub(super) async fn look(settings: Option<&Settings>, findings: &mut Vec<Finding>) -> Vec<Slot> {
+/// Looks, and returns RAUC's slots. `in_unit`: this is the agent itself, not a command that stands in for it.
+pub(super) async fn look(settings: Option<&Settings>, in_unit: bool, findings: &mut Vec<Finding>) -> Vec<Slot> {
     let bus = match Bus::system().await {
         Ok(bus) => bus,
         Err(error) => {
@@ -22,7 +22,7 @@ pub(super) async fn look(settings: Option<&Settings>, findings: &mut Vec<Finding
         "the system bus answers",
     ));
     if settings.is_none_or(|settings| settings.reboot.enabled) {
-        findings.push(reboot(&bus).await);
+        findings.push(reboot(&bus, in_unit).await);
         findings.extend(blockers(&bus).await);
     } else {
         let text = "remote reboot is switched off ([reboot] enabled = false)";
@@ -31,7 +31,7 @@ pub(super) async fn look(settings: Option<&Settings>, findings: &mut Vec<Finding
     rauc::slots(&bus).await.unwrap_or_default()
 }
 
-async fn reboot(bus: &Bus) -> Finding {
+async fn reboot(bus: &Bus, in_unit: bool) -> Finding {
     let finding = |severity, text: String| Finding::new("host", "reboot", severity, text);
     let answer = match Logind::new(bus).await {
         Ok(logind) => logind.can_reboot().await.map_err(|error| error.to_string()),
@@ -40,6 +40,12 @@ async fn reboot(bus: &Bus) -> Finding {
     match answer {
         Ok(CanReboot::Yes) => finding(Severity::Ok, "logind lets the agent reboot this host".into()),
         Ok(CanReboot::Na) => finding(Severity::Warning, "logind says that this host cannot reboot".into()),
+        // From Debian 13 on polkit knows the caller's unit, and the package's rule is for the agent's unit alone.
+        Ok(CanReboot::No | CanReboot::Challenge) if !in_unit => finding(
+            Severity::Note,
+            "whether the agent may reboot this host can only be told while it runs".into(),
+        )
+        .hint("systemctl start iotdm-agent, then check again"),
         Ok(CanReboot::No | CanReboot::Challenge) => {
             finding(Severity::Error, "polkit does not let the agent reboot this host".into()).hint(format!(
                 "{POLKIT_RULES} of the package must be there, and no rule with a lower number may forbid it"

@@ -84,7 +84,8 @@ impl fmt::Display for Finding {
 
 /// Everything that is seen without a connection to the broker.
 ///
-/// `settings_out` gets the settings when the configuration is good, for [`broker`].
+/// `settings_out` is for a process that looks while no agent runs: it gets the settings when the configuration is good,
+/// for [`broker`].
 pub async fn host(
     path: &Path,
     environment: &Environment,
@@ -98,7 +99,7 @@ pub async fn host(
         Ok(Configuration::Configured(settings)) => Some(settings),
         _ => None,
     };
-    let slots = bus::look(settings.as_deref(), &mut findings).await;
+    let slots = bus::look(settings.as_deref(), settings_out.is_none(), &mut findings).await;
     files::look(path, settings.as_deref(), environment, &slots, &mut findings);
     if let Some(out) = settings_out {
         *out = settings;

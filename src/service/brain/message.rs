@@ -73,7 +73,7 @@ impl Service {
         let answer = self.report(now, &device, report, req_id.as_ref(), step);
         let text = match &answer.message {
             None => what,
-            Some(reason) => format!("{what}: answered {}, {reason}", answer.rc),
+            Some(reason) => format!("sent a {} that is answered {}: {reason}", operation(kind), answer.rc),
         };
         self.tell(line(now, Some(device), operation(kind), &text), req_id, answer, step);
     }

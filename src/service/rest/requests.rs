@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,12 @@ use crate::protocol::json::Members;
 use crate::protocol::{Device, Malformed, timestamp};
 
 /// `POST /mgmt/requests`
-pub(super) async fn create(State(api): State<Api>, given: Parameters, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(
+    State(api): State<Api>,
+    given: Parameters,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let body = body.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
     let mut given = parameters(given)?;
     let mut request = read_request(&body)?;
     if let Some(text) = given.remove("timeout") {

@@ -1,0 +1,570 @@
+//! The whole of it: `iotdm serve` as a process, a real mosquitto, a scripted device, and the commands.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use iotdm::mqtt::{self, Broker, Options, PublishId, Session, Subscription};
+use iotdm::protocol::{Address, Device, Rc, ReqId, Request, Response, ToDevice, ToService, topic};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+
+use crate::scene::gw;
+use crate::support::mosquitto::{Mosquitto, Setup};
+use crate::support::{free_port, within};
+
+const IOTDM: &str = env!("CARGO_BIN_EXE_iotdm");
+
+/// A service's settings and state, whether its process runs or not.
+struct Place {
+    folder: tempfile::TempDir,
+    api: String,
+}
+
+/// A running `iotdm serve`.
+struct Serve {
+    child: Child,
+    log: watch::Receiver<Vec<String>>,
+}
+
+impl Place {
+    fn new(broker_port: u16) -> Self {
+        Self::with_token(broker_port, None)
+    }
+
+    /// With a password for the user `iotdm`.
+    fn with_token(broker_port: u16, token: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let login = match token {
+            None => String::new(),
+            Some(token) => {
+                let path = folder.path().join("token");
+                std::fs::write(&path, token).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+                format!("username = \"iotdm\"\ntoken_file = \"{}\"\n", path.display())
+            }
+        };
+        let port = free_port();
+        let settings = format!(
+            "[service]\norg = \"acme\"\n[broker]\nurl = \"mqtt://127.0.0.1:{broker_port}\"\n{login}\
+             [api]\nlisten = \"127.0.0.1:{port}\"\n[state]\ndirectory = \"{}\"\n",
+            folder.path().join("state").display()
+        );
+        std::fs::write(folder.path().join("serve.toml"), settings).unwrap();
+        Place {
+            folder,
+            api: format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.folder.path().join("serve.toml")
+    }
+
+    fn launch(&self) -> Serve {
+        let mut child = Command::new(IOTDM)
+            .args(["serve", "--verbose", "--config"])
+            .arg(self.settings())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (log_in, log) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                log_in.send_modify(|log: &mut Vec<String>| log.push(line));
+            }
+        });
+        Serve { child, log }
+    }
+
+    /// Starts the service and waits until it is ready.
+    async fn serve(&self) -> Serve {
+        let serve = self.launch();
+        serve.logged("ready: ").await;
+        serve
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(IOTDM);
+        command
+            .args(arguments)
+            .env("IOTDM_API", &self.api)
+            .env("IOTDM_KEY_FILE", self.folder.path().join("state/api-key"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its end: exit code, standard output, standard error.
+    async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        ended(within("the command", self.command(arguments).output()).await.unwrap())
+    }
+}
+
+fn ended(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+impl Serve {
+    async fn logged(&self, part: &str) -> String {
+        let mut log = self.log.clone();
+        let found = within(part, log.wait_for(|lines| lines.iter().any(|line| line.contains(part)))).await;
+        let found = found.unwrap_or_else(|_| panic!("it ended without saying {part:?}: {:?}", self.log.borrow()));
+        found.iter().find(|line| line.contains(part)).unwrap().clone()
+    }
+
+    /// SIGKILL.
+    async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// A device as a script: it answers what the test says.
+struct Gateway {
+    session: Session,
+    events: mpsc::Receiver<mqtt::Event>,
+    device: Device,
+    next: u64,
+}
+
+impl Gateway {
+    async fn connect(broker_port: u16) -> Self {
+        let device = gw();
+        let broker = Broker {
+            host: "127.0.0.1".into(),
+            port: broker_port,
+            tls: None,
+            proxy: None,
+        };
+        let mut options = Options::new(broker, "g:acme:edge:gw-1");
+        options.subscriptions = vec![Subscription {
+            filter: topic::agent_filter(&Address::Device(device.clone())),
+            required: true,
+        }];
+        let (session, events) = mqtt::start(options, 1);
+        let mut gateway = Gateway {
+            session,
+            events,
+            device,
+            next: 0,
+        };
+        within("the device's subscription", async {
+            while !matches!(gateway.events.recv().await.unwrap(), mqtt::Event::Subscribed) {}
+        })
+        .await;
+        gateway
+    }
+
+    fn publish(&mut self, kind: ToService, payload: Vec<u8>) -> PublishId {
+        self.next += 1;
+        let id = PublishId(self.next);
+        let topic = kind.topic(&Address::Device(self.device.clone()));
+        self.session.publish(id, topic, payload).unwrap();
+        id
+    }
+
+    /// Publishes and waits until the broker has it.
+    async fn publish_acknowledged(&mut self, kind: ToService, payload: Vec<u8>) {
+        let id = self.publish(kind, payload);
+        within("the broker's PUBACK", async {
+            while !matches!(self.events.recv().await.unwrap(), mqtt::Event::Published(done) if done == id) {}
+        })
+        .await;
+    }
+
+    /// The next message of the service.
+    async fn receive(&mut self) -> (ToDevice, Vec<u8>) {
+        let events = &mut self.events;
+        let message = within("a message of the service", async {
+            loop {
+                if let mqtt::Event::Message(message) = events.recv().await.unwrap() {
+                    return message;
+                }
+            }
+        })
+        .await;
+        self.session.ack(message.ack);
+        let (_, kind) = ToDevice::parse(&message.topic).unwrap();
+        (kind, message.payload)
+    }
+
+    fn manage_payload(req_id: &str) -> Vec<u8> {
+        let d = json!({"lifetime": 86400, "supports": {"deviceActions": true}, "deviceInfo": {"fwVersion": "1.2"}});
+        json!({"d": d, "reqId": req_id}).to_string().into_bytes()
+    }
+
+    /// Becomes managed, and returns the answer. No request may come meanwhile.
+    async fn manage(&mut self, req_id: &str) -> Response {
+        self.publish(ToService::Manage, Self::manage_payload(req_id));
+        self.answer_to(req_id, None).await
+    }
+
+    /// The answer to this request of ours. Answers to earlier ones may come twice; a request must be the given one.
+    async fn answer_to(&mut self, req_id: &str, reboot: Option<&ReqId>) -> Response {
+        loop {
+            let (kind, payload) = self.receive().await;
+            if kind != ToDevice::Response {
+                assert_eq!(Request::parse(&kind, &payload).unwrap().1.as_ref(), reboot);
+                continue;
+            }
+            let response = Response::parse(&payload).unwrap();
+            if response.req_id.as_str() == req_id {
+                return response;
+            }
+        }
+    }
+
+    /// The next request, which must be a reboot.
+    async fn reboot_request(&mut self) -> ReqId {
+        loop {
+            let (kind, payload) = self.receive().await;
+            if kind == ToDevice::Response {
+                continue;
+            }
+            let (request, req_id) = Request::parse(&kind, &payload).unwrap();
+            assert_eq!(request, Request::Reboot);
+            return req_id.unwrap();
+        }
+    }
+
+    async fn respond(&mut self, req_id: &ReqId, rc: u16, message: &str) {
+        let response = Response::new(req_id.clone(), Rc(rc)).message(message);
+        self.publish_acknowledged(ToService::Response, response.to_payload())
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_device_becomes_managed_and_reboots_and_every_step_is_told() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let _serve = place.serve().await;
+    let (code, out, _) = place.run(&["ls"]).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("no device"), "{out}");
+
+    let mut watcher = place.command(&["watch"]).spawn().unwrap();
+    let mut says = BufReader::new(watcher.stderr.take().unwrap()).lines();
+    within("watch to begin", says.next_line()).await.unwrap().unwrap();
+    let mut watched = BufReader::new(watcher.stdout.take().unwrap()).lines();
+
+    let mut gateway = Gateway::connect(broker.port).await;
+    assert_eq!(gateway.manage("m1").await.rc, Rc::OK);
+    let (_, out, _) = place.run(&["ls"]).await;
+    let row: Vec<&str> = out.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row[0], row[2], row[3]), ("edge/gw-1", "1.2", "device"), "{out}");
+    let (_, out, _) = place.run(&["ls", "--json"]).await;
+    let devices: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(devices[0]["deviceId"], "gw-1");
+
+    let command = place
+        .command(&["reboot", "edge/gw-1", "--wait", "--timeout", "10m"])
+        .spawn()
+        .unwrap();
+    let reboot = gateway.reboot_request().await;
+    gateway.respond(&reboot, 202, "").await;
+    assert_eq!(gateway.manage("m2").await.rc, Rc::OK);
+    let (code, out, errors) = ended(within("the command", command.wait_with_output()).await.unwrap());
+    assert_eq!((code, errors.as_str()), (0, ""), "{out}");
+    let steps: Vec<&str> = out
+        .lines()
+        .map(|line| line.split_once("edge/gw-1  ").unwrap().1)
+        .collect();
+    assert_eq!(
+        steps[..3],
+        [
+            "requested",
+            "sent: the broker has the request",
+            "accepted (202): the device is going down"
+        ]
+    );
+    assert!(steps[3].starts_with("managed again: it is back, "), "{out}");
+
+    let mut lines = Vec::new();
+    while !lines.iter().any(|line: &String| line.contains("is complete")) {
+        lines.push(within("a line of watch", watched.next_line()).await.unwrap().unwrap());
+    }
+    let said = |part: &str| {
+        lines
+            .iter()
+            .any(|line| line.contains("edge/gw-1") && line.contains(part))
+    };
+    assert!(
+        said("is managed (for 24 h, firmware 1.2, takes device actions)"),
+        "{lines:?}"
+    );
+    assert!(said("is asked for device/reboot (timeout 10 min)"), "{lines:?}");
+    assert!(said("accepted device/reboot (202)"), "{lines:?}");
+    watcher.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_refuses_or_does_not_answer_is_told_plainly() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let _serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+
+    let command = place.command(&["reboot", "edge/gw-1", "--wait"]).spawn().unwrap();
+    let reboot = gateway.reboot_request().await;
+    gateway.respond(&reboot, 500, "blocked by apt: an upgrade runs").await;
+    let (code, out, _) = ended(within("the command", command.wait_with_output()).await.unwrap());
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("refused: the device answered 500: blocked by apt: an upgrade runs"),
+        "{out}"
+    );
+
+    let arguments = ["reboot", "edge/gw-1", "--wait", "--timeout", "1s", "--json"];
+    let (code, out, _) = place.run(&arguments).await;
+    assert_eq!(code, 1);
+    let row: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&row["status"], &row["complete"]), (&json!(3), &json!(true)));
+    assert!(
+        row["message"].as_str().unwrap().contains("did not answer in time"),
+        "{row}"
+    );
+
+    let (code, _, errors) = place.run(&["reboot", "edge/unknown"]).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("edge/unknown is not registered"), "{errors}");
+}
+
+#[tokio::test]
+async fn serve_is_killed_between_the_202_and_the_manage_and_the_request_completes() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    let command = place.command(&["reboot", "edge/gw-1", "--wait"]).spawn().unwrap();
+    let reboot = gateway.reboot_request().await;
+    gateway.respond(&reboot, 202, "").await;
+    serve.logged("accepted device/reboot (202)").await;
+    serve.kill().await;
+    // The broker keeps this for the service's session.
+    gateway
+        .publish_acknowledged(ToService::Manage, Gateway::manage_payload("m2"))
+        .await;
+    let _serve = place.serve().await;
+    assert_eq!(gateway.answer_to("m2", None).await.rc, Rc::OK);
+    let (code, out, errors) = ended(within("the command", command.wait_with_output()).await.unwrap());
+    assert_eq!(code, 0, "{out}{errors}");
+    assert!(out.contains("managed again: it is back"), "{out}");
+}
+
+#[tokio::test]
+async fn serve_is_killed_before_the_202_is_acknowledged_and_the_request_completes() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    let (code, out, _) = place.run(&["reboot", "edge/gw-1", "--json"]).await;
+    assert_eq!(code, 0);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert!(answer["reqId"].is_string());
+    let reboot = gateway.reboot_request().await;
+    serve.kill().await;
+    gateway.respond(&reboot, 202, "").await;
+    gateway
+        .publish_acknowledged(ToService::Manage, Gateway::manage_payload("m2"))
+        .await;
+    let serve = place.serve().await;
+    serve.logged("is back: device/reboot is complete").await;
+}
+
+#[tokio::test]
+async fn a_request_whose_puback_is_not_recorded_is_published_again_after_a_restart_with_the_same_id() {
+    let mut broker = Mosquitto::start(&Setup {
+        persistence: true,
+        ..Setup::default()
+    })
+    .await;
+    let place = Place::new(broker.port);
+    let serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    // The request lies in a socket that nobody reads, and is gone with it.
+    broker.freeze();
+    let (code, _, errors) = place.run(&["reboot", "edge/gw-1"]).await;
+    assert_eq!(code, 0, "{errors}");
+    serve.kill().await;
+    broker.kill();
+    broker.launch().await;
+    let serve = place.serve().await;
+    let first = gateway.reboot_request().await;
+    gateway.respond(&first, 202, "").await;
+    gateway.publish(ToService::Manage, Gateway::manage_payload("m2"));
+    assert_eq!(gateway.answer_to("m2", Some(&first)).await.rc, Rc::OK);
+    serve.logged("is back: device/reboot is complete").await;
+}
+
+#[tokio::test]
+async fn a_request_made_while_the_broker_is_away_goes_out_when_it_is_back() {
+    let mut broker = Mosquitto::start(&Setup {
+        persistence: true,
+        ..Setup::default()
+    })
+    .await;
+    let place = Place::new(broker.port);
+    let serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    broker.stop();
+    serve.logged("no connection to the broker").await;
+    let (code, _, errors) = place.run(&["reboot", "edge/gw-1"]).await;
+    assert_eq!(code, 0, "{errors}");
+    broker.launch().await;
+    gateway.reboot_request().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_neither_acknowledged_nor_answered_and_comes_again_to_the_next_start() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let mut serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    let registry = rusqlite::Connection::open(place.folder.path().join("state/registry.sqlite")).unwrap();
+    registry.execute_batch("BEGIN IMMEDIATE").unwrap();
+    gateway
+        .publish_acknowledged(ToService::Manage, Gateway::manage_payload("m1"))
+        .await;
+    let status = within("the end of serve", serve.child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    serve.logged("the registry cannot be used").await;
+    registry.execute_batch("ROLLBACK").unwrap();
+    let _serve = place.serve().await;
+    assert_eq!(gateway.answer_to("m1", None).await.rc, Rc::OK);
+}
+
+#[tokio::test]
+async fn svc_06_with_the_documented_access_control_list_no_device_speaks_for_another() {
+    let documented = include_str!("../../docs/service.md");
+    let acl = documented
+        .split("```acl\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let user = |name: &str| (name.to_owned(), format!("{name}-secret"));
+    let broker = Mosquitto::start(&Setup {
+        users: vec![user("iotdm"), user("gw-1"), user("gw-2")],
+        acl: Some(acl.to_owned()),
+        ..Setup::default()
+    })
+    .await;
+    let place = Place::with_token(broker.port, Some("iotdm-secret\n"));
+    let serve = place.serve().await;
+    let login = ["-u", "gw-2", "-P", "gw-2-secret"];
+    let manage = Gateway::manage_payload("m");
+    for id in ["gw-1", "gw-2"] {
+        let topic = format!("iotdevice-1/type/edge/id/{id}/mgmt/manage");
+        broker.publish(&topic, &manage, &login).await;
+    }
+    serve.logged("is managed").await;
+    let (_, out, _) = place.run(&["ls"]).await;
+    assert!(out.contains("edge/gw-2") && !out.contains("edge/gw-1"), "{out}");
+
+    let stranger = Place::with_token(broker.port, Some("hunter2"));
+    let refused = stranger.launch();
+    let line = refused.logged("no connection to the broker").await;
+    assert!(line.contains("token") && !line.contains("hunter2"), "{line}");
+}
+
+#[tokio::test]
+async fn a_second_instance_refuses_to_start_and_says_so() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let serve = place.serve().await;
+    let (code, _, errors) = place
+        .run(&["serve", "--config", place.settings().to_str().unwrap()])
+        .await;
+    assert_eq!(code, 1);
+    let pid = serve.child.id().unwrap();
+    assert!(
+        errors.contains(&format!("another iotdm serve (process {pid})")),
+        "{errors}"
+    );
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_cleanly_and_the_next_start_knows_everything() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let mut serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(serve.child.id().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = within("the end of serve", serve.child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    broker.log_line("Client a:acme:iotdm disconnected").await;
+    let (code, _, errors) = place.run(&["ls"]).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("is iotdm serve running?"), "{errors}");
+    let _serve = place.serve().await;
+    let (_, out, _) = place.run(&["ls"]).await;
+    assert!(out.contains("edge/gw-1"), "{out}");
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why_and_with_which_exit_code() {
+    let place = Place::new(1);
+    let path = place.settings();
+    let serve = ["serve", "--config", path.to_str().unwrap()];
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replace("org =", "organisation =")).unwrap();
+    let (code, _, errors) = place.run(&serve).await;
+    assert_eq!(code, 78);
+    assert!(errors.contains("line 2") && errors.contains("organisation"), "{errors}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = \"{}\"", taken.local_addr().unwrap());
+    let text: Vec<&str> = good
+        .lines()
+        .map(|line| {
+            if line.starts_with("listen") {
+                listen.as_str()
+            } else {
+                line
+            }
+        })
+        .collect();
+    std::fs::write(&path, text.join("\n")).unwrap();
+    let (code, _, errors) = place.run(&serve).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("cannot listen on"), "{errors}");
+}
+
+#[tokio::test]
+async fn the_commands_teach_and_refuse_what_is_no_device() {
+    let place = Place::new(1);
+    let (code, out, _) = place.run(&["--help"]).await;
+    assert_eq!(code, 0);
+    for command in ["serve", "ls", "watch", "reboot"] {
+        assert!(out.contains(command), "{out}");
+    }
+    for usage in [
+        &["reboot"][..],
+        &["reboot", "gw-1"],
+        &["reboot", "a/b", "--timeout", "soon"],
+        &[],
+    ] {
+        assert_eq!(place.run(usage).await.0, 2, "{usage:?}");
+    }
+    let (_, _, errors) = place.run(&["reboot", "gw-1"]).await;
+    assert!(errors.contains("TYPE/ID"), "{errors}");
+    let (code, _, errors) = place.run(&["ls"]).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("api-key") && errors.contains("--key-file"), "{errors}");
+}

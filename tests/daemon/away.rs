@@ -43,8 +43,8 @@ async fn owing(setup: &Setup) -> (Scene, crate::agent::Agent) {
 
 #[tokio::test]
 async fn con_10_a_broker_that_comes_back_without_its_memory_gets_what_is_owed_and_a_manage() {
-    let (mut scene, _agent) = owing(&Setup::default()).await;
-    scene.broker.launch().await;
+    let (mut scene, agent) = owing(&Setup::default()).await;
+    scene.relaunch(&agent).await;
     assert_eq!(scene.service.answer("owed", 1).await.0, 500);
     scene.service.managed("gw-1", 2).await;
     scene.still_answers("after").await;
@@ -58,8 +58,8 @@ async fn con_10_a_broker_that_comes_back_with_its_memory_gets_what_is_owed() {
         persistence: true,
         ..Setup::default()
     };
-    let (mut scene, _agent) = owing(&setup).await;
-    scene.broker.launch().await;
+    let (mut scene, agent) = owing(&setup).await;
+    scene.relaunch(&agent).await;
     assert_eq!(scene.service.answer("owed", 1).await.0, 500);
     scene.still_answers("after").await;
     assert_eq!(scene.service.manages("gw-1"), 1, "mng_09: the session was kept");
@@ -72,7 +72,7 @@ async fn con_10_an_agent_killed_while_it_owes_an_answer_gives_it_in_its_next_run
     let agent = scene.host.start();
     agent.notes.line("STATUS=not connected").await;
     assert_eq!(scene.host.status().await["agent"]["answers_owed"], 1);
-    scene.broker.launch().await;
+    scene.relaunch(&agent).await;
     assert_eq!(scene.service.answer("owed", 1).await.0, 500);
     scene.service.managed("gw-1", 2).await;
     assert_eq!(
@@ -109,6 +109,7 @@ async fn con_10_answers_that_need_no_disk_survive_a_kill_too() {
         peer.puback(id).await;
         answered.push(response["reqId"].as_str().unwrap().to_owned());
     }
+    // No manage among them: it would overtake an answer.
     let expected: Vec<_> = (2..12).map(|id: u16| id.to_string()).collect();
     assert_eq!(answered, expected);
 }

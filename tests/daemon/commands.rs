@@ -84,8 +84,8 @@ async fn unm_01_unmanage_without_a_connection_is_written_down_and_said_later() {
         "{told}"
     );
     agent.kill().await;
-    let _agent = scene.host.start();
-    scene.broker.launch().await;
+    let agent = scene.host.start();
+    scene.relaunch(&agent).await;
     scene
         .service
         .until("unmanage", |said| {

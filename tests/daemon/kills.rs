@@ -189,6 +189,7 @@ impl Scenario<'_> {
         self.run_to(point).await;
         if then != Then::Down {
             let agent = self.host.start();
+            agent.notes.line("READY=1").await;
             assert_eq!(self.service.answer(&self.req_id, 1).await.0, 202);
             // Silence until the host is down, or it is clear that it does not go down.
             let busy = |status: &serde_json::Value| status["agent"]["busy"] == "reboot accepted";

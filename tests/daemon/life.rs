@@ -65,6 +65,7 @@ async fn sigterm_ends_it_within_5_s_with_0_while_the_broker_hangs() {
     let (broker, host) = with_fake_broker().await;
     let agent = host.start();
     let mut peer = managed(&broker).await;
+    agent.managed().await;
     let manage = host.start_command(&["manage"]);
     let (topic, ..) = next_publish(&mut peer).await;
     assert!(topic.ends_with("mgmt/manage"));

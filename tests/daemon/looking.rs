@@ -7,8 +7,8 @@ use crate::bus::{Answer, PrivateBus, block_lock, login1};
 use crate::scene::Scene;
 use crate::support::within;
 
-/// The user that looks when no agent runs; root would look as the service's user, which this machine may not have.
-const SOMEBODY: u32 = 54_321;
+/// The user `nobody` looks when no agent runs; root would look as the service's user, which this machine may not have.
+const SOMEBODY: u32 = 65_534;
 
 fn finding<'a>(findings: &'a Value, id: &str) -> &'a Value {
     let all = findings.as_array().unwrap();
@@ -19,8 +19,11 @@ fn finding<'a>(findings: &'a Value, id: &str) -> &'a Value {
 
 /// Everything of the host belongs to the one who looks.
 fn belongs_to_somebody(host: &Host) {
-    for name in ["etc", "etc/config.toml", "run", "state", "token"] {
-        give(&host.path(name), SOMEBODY);
+    for name in ["etc", "etc/config.toml", "run", "run/control.sock", "state", "token"] {
+        let path = host.path(name);
+        if path.exists() {
+            give(&path, SOMEBODY);
+        }
     }
 }
 
@@ -118,7 +121,7 @@ async fn check_finds_what_is_wrong_and_ends_with_1() {
     for (id, words) in [
         ("files", "token"),
         ("broker", "token"),
-        ("reboot", "polkit"),
+        ("reboot", "can only be told while it runs"),
         ("reboot-blocked", "backup"),
     ] {
         let finding = finding(&findings, id);
@@ -183,4 +186,18 @@ async fn check_beside_an_agent_that_cannot_connect_tells_the_agents_trouble() {
             .contains("refuses connections")
     );
     assert_eq!(finding(&findings, "system-bus")["severity"], "error");
+}
+
+#[tokio::test]
+async fn check_beside_an_agent_that_may_not_reboot_names_the_rule_that_is_missing() {
+    let scene = Scene::new().await;
+    let _agent = scene.agent().await;
+    scene.login1.answer("CanReboot", Answer::Text("challenge".to_owned()));
+    let output = scene.host.run(&["check"]).await;
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("polkit does not let the agent reboot") && told.contains("60-iotdm-agent.rules"),
+        "{told}"
+    );
 }

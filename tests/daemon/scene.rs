@@ -1,5 +1,7 @@
 //! Everything that a test usually needs: broker, bus with logind, service, host.
 
+use nix::sys::signal::Signal;
+
 use crate::agent::{Agent, Host};
 use crate::bus::{PrivateBus, Scripted, login1};
 use crate::service::Service;
@@ -51,6 +53,15 @@ impl Scene {
         let agent = self.host.start();
         agent.managed().await;
         agent
+    }
+
+    /// Starts a broker that was away. The agent does not see it before the service does, or nobody would hear the agent.
+    pub(crate) async fn relaunch(&mut self, agent: &Agent) {
+        agent.signal(Signal::SIGSTOP);
+        let subscriptions = self.service.subscriptions();
+        self.broker.launch().await;
+        self.service.subscribed(subscriptions + 1).await;
+        agent.signal(Signal::SIGCONT);
     }
 
     /// Asks this scene's device for a reboot.

@@ -39,6 +39,8 @@ pub(crate) struct Service {
     session: Arc<Session>,
     said: watch::Receiver<Vec<Said>>,
     sent: watch::Receiver<Vec<PublishId>>,
+    /// How often its subscription was confirmed.
+    subscribed: watch::Receiver<usize>,
     next: Arc<AtomicU64>,
     /// The return code of the answers; `None`: silence.
     answer: Arc<Mutex<Option<u16>>>,
@@ -72,11 +74,12 @@ impl Service {
         let session = Arc::new(session);
         let (said_in, said) = watch::channel(Vec::new());
         let (sent_in, sent) = watch::channel(Vec::new());
-        let (up_in, mut up) = watch::channel(false);
+        let (subscribed_in, subscribed) = watch::channel(0);
         let service = Self {
             session: Arc::clone(&session),
             said,
             sent,
+            subscribed,
             next: Arc::new(AtomicU64::new(1)),
             answer: Arc::new(Mutex::new(Some(200))),
         };
@@ -84,9 +87,7 @@ impl Service {
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 match event {
-                    Event::Subscribed => {
-                        let _ = up_in.send(true);
-                    }
+                    Event::Subscribed => subscribed_in.send_modify(|times| *times += 1),
                     Event::Published(id) => sent_in.send_modify(|sent| sent.push(id)),
                     Event::Message(message) => {
                         session.ack(message.ack);
@@ -112,8 +113,19 @@ impl Service {
                 }
             }
         });
-        within("the service's session", up.wait_for(|up| *up)).await.unwrap();
+        service.subscribed(1).await;
         service
+    }
+
+    /// Waits for confirmation number `times` of the subscription; without it, nothing is heard.
+    pub(crate) async fn subscribed(&self, times: usize) {
+        let mut subscribed = self.subscribed.clone();
+        let up = subscribed.wait_for(|seen| *seen >= times);
+        within("the service's subscription", up).await.unwrap();
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        *self.subscribed.borrow()
     }
 
     /// From now on what devices say is answered with this code, or not at all.

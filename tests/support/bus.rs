@@ -26,6 +26,8 @@ impl PrivateBus {
     /// Starts it and returns when it listens.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // Other users come to a system bus, too.
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let config = folder.path().join("bus.conf");
         let socket = folder.path().join("bus");
         let text = format!(

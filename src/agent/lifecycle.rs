@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Settings;
 use super::durable::{Change, Wish};
 use super::effect::{CommandId, Effect, Level, PublishId, Reply, Topic};
+use super::outbox;
 use super::work::Work;
 use crate::protocol::manage::{Manage, Supports};
 use crate::protocol::{Rc, Report, ReqId, Response};
@@ -85,6 +86,11 @@ pub(super) fn subscribed(work: &mut Work<'_>) {
         Wish::Unmanaging => work.v.lifecycle.due = Some(work.now.boottime),
         _ => {}
     }
+}
+
+/// Nobody waits at the terminal for a connection to come back.
+pub(super) fn disconnected(work: &mut Work<'_>) {
+    reply_all(work, &Reply::Later);
 }
 
 pub(super) fn configured(work: &mut Work<'_>, old: &Settings) {
@@ -171,7 +177,7 @@ pub(super) fn send(work: &mut Work<'_>) {
 
 fn may_send(work: &Work<'_>) -> bool {
     let waiting = work.v.lifecycle.pending.as_ref().is_some_and(|pending| !pending.lost);
-    work.v.subscribed && !waiting && !silent(work) && !work.answers_owed()
+    work.v.subscribed && !waiting && !silent(work) && !work.answers_owed() && !outbox::must_precede_manage(work)
 }
 
 pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {

@@ -129,7 +129,10 @@ impl Agent {
                 lifecycle::subscribed(&mut work);
                 outbox::subscribed(&mut work);
             }
-            Event::Disconnected => work.v.subscribed = false,
+            Event::Disconnected => {
+                work.v.subscribed = false;
+                lifecycle::disconnected(&mut work);
+            }
             Event::Message(message) => inbox::message(&mut work, message),
             Event::Published(id) => work.published(*id),
             Event::NotPublished(id) => work.not_published(*id),

@@ -195,22 +195,35 @@ pub(super) fn drop_outdated(work: &mut Work<'_>) {
     }
 }
 
+/// Whether something waits for its turn that must reach the service before the next manage does: a refused reboot
+/// would be complete for the service if a manage overtook the refusal.
+pub(super) fn must_precede_manage(work: &Work<'_>) -> bool {
+    work.v.outbox.entries.iter().any(|entry| {
+        // What was tried, and is to be tried again later, has had its turn.
+        let waits = matches!(entry.state, State::Waiting { .. }) && entry.attempts == 0;
+        waits && is_early(&entry.item) && allowed(work, &entry.item)
+    })
+}
+
+/// Responses, and what says so itself, go out before a manage.
+fn is_early(item: &Item) -> bool {
+    !matches!(
+        item,
+        Item::Log {
+            before_manage: false,
+            ..
+        }
+    )
+}
+
 /// Publishes what is due: responses and what must precede a manage first.
 pub(super) fn send(work: &mut Work<'_>, before_manage: bool) {
     for index in 0..work.v.outbox.entries.len() {
         let entry = &work.v.outbox.entries[index];
-        let early = matches!(
-            entry.item,
-            Item::Response { .. }
-                | Item::Log {
-                    before_manage: true,
-                    ..
-                }
-        );
         let State::Waiting { not_before } = entry.state else {
             continue;
         };
-        if early != before_manage || work.now.boottime < not_before || !allowed(work, &entry.item) {
+        if is_early(&entry.item) != before_manage || work.now.boottime < not_before || !allowed(work, &entry.item) {
             continue;
         }
         if !work.may_publish() {

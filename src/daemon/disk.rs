@@ -1,6 +1,6 @@
 //! The state and the outbox, written without holding up the rest: each write happens on a thread that may block.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
 use crate::agent::{Durable, OweId, Step};
@@ -24,6 +24,9 @@ struct Files {
     state: StateFile,
     outbox: Outbox,
     seqs: HashMap<OweId, Seq>,
+    /// Records that the disk did not take, oldest first; tried again before anything else. The brain has them, too, and
+    /// it is its bound that keeps them few.
+    unwritten: VecDeque<(OweId, Vec<u8>)>,
 }
 
 /// What was found at the start.
@@ -71,13 +74,19 @@ impl Disk {
         }
         Ok((
             Disk {
-                files: Some(Files { state, outbox, seqs }),
+                files: Some(Files {
+                    state,
+                    outbox,
+                    seqs,
+                    unwritten: VecDeque::new(),
+                }),
             },
             Found { durable, owed, notices },
         ))
     }
 
-    /// Appends what is owed, and makes the commit. With a commit both have reached the disk when this returns.
+    /// Appends what is owed, and makes the commit. With a commit both have reached the disk when this returns, or
+    /// neither is kept. Without one, what the disk does not take is kept here and tried again.
     pub(super) async fn write(&mut self, step: &Step) -> Written {
         if step.owe.is_empty() && step.commit.is_none() {
             return Written::default();
@@ -90,6 +99,7 @@ impl Disk {
     /// The record is no longer needed. When that cannot be written down, it is sent once more after a restart.
     pub(super) async fn settle(&mut self, id: OweId) -> Option<String> {
         self.away(move |files| {
+            files.unwritten.retain(|(unwritten, _)| *unwritten != id);
             let seq = files.seqs.remove(&id)?;
             files.outbox.remove(seq).err().map(|error| error.reason())
         })
@@ -104,6 +114,12 @@ impl Disk {
     pub(super) async fn sync(&mut self) -> Option<String> {
         self.away(|files| files.outbox.sync().err().map(|error| error.reason()))
             .await
+    }
+
+    /// Tries whether the disk takes everything again: what it did not take before, and the state once more.
+    pub(super) async fn try_again(&mut self, durable: &Durable) -> Written {
+        let json = durable.to_json();
+        self.away(move |files| files.write(&[], Some(&json))).await
     }
 
     async fn away<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Files) -> T + Send + 'static) -> T {
@@ -124,10 +140,34 @@ impl Disk {
 impl Files {
     fn write(&mut self, owe: &[(OweId, Vec<u8>)], commit: Option<&[u8]>) -> Written {
         let mut written = Written::default();
-        if let Err(error) = self.try_write(owe, commit, &mut written.dropped) {
+        let result = self
+            .append_unwritten(&mut written.dropped)
+            .and_then(|()| self.try_write(owe, commit, &mut written.dropped));
+        if let Err(error) = result {
             written.refused = Some(error.reason());
+            for (id, record) in owe {
+                if commit.is_some() {
+                    // Nothing of this step has happened; the next one may use the id for something else.
+                    if let Some(seq) = self.seqs.remove(id) {
+                        // A removal that is not written down is owed, and only costs a message that is sent twice.
+                        let _ = self.outbox.remove(seq);
+                    }
+                } else if !self.seqs.contains_key(id) {
+                    self.unwritten.push_back((*id, record.clone()));
+                }
+            }
         }
         written
+    }
+
+    fn append_unwritten(&mut self, dropped: &mut Vec<OweId>) -> Result<(), StoreError> {
+        while let Some((id, record)) = self.unwritten.pop_front() {
+            if let Err(error) = self.append(id, &record, dropped) {
+                self.unwritten.push_front((id, record));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn try_write(
@@ -137,21 +177,8 @@ impl Files {
         dropped: &mut Vec<OweId>,
     ) -> Result<(), StoreError> {
         for (id, record) in owe {
-            if self.seqs.contains_key(id) {
-                continue;
-            }
-            let mut bytes = id.0.to_le_bytes().to_vec();
-            bytes.extend_from_slice(record);
-            let appended = self.outbox.append(&bytes)?;
-            self.seqs.insert(*id, appended.seq);
-            if !appended.dropped.is_empty() {
-                let gone: Vec<_> = self
-                    .seqs
-                    .iter()
-                    .filter(|(_, seq)| appended.dropped.contains(seq))
-                    .collect();
-                dropped.extend(gone.into_iter().map(|(id, _)| *id));
-                self.seqs.retain(|id, _| !dropped.contains(id));
+            if !self.seqs.contains_key(id) {
+                self.append(*id, record, dropped)?;
             }
         }
         if let Some(json) = commit {
@@ -161,5 +188,66 @@ impl Files {
             self.state.commit(json)?;
         }
         Ok(())
+    }
+
+    fn append(&mut self, id: OweId, record: &[u8], dropped: &mut Vec<OweId>) -> Result<(), StoreError> {
+        let mut bytes = id.0.to_le_bytes().to_vec();
+        bytes.extend_from_slice(record);
+        let appended = match self.outbox.append(&bytes) {
+            // It never will fit, and must not be in the way of what does.
+            Err(StoreError::TooLarge { .. }) => {
+                dropped.push(id);
+                return Ok(());
+            }
+            appended => appended?,
+        };
+        self.seqs.insert(id, appended.seq);
+        if !appended.dropped.is_empty() {
+            let gone: Vec<_> = self
+                .seqs
+                .iter()
+                .filter(|(_, seq)| appended.dropped.contains(seq))
+                .map(|(id, _)| *id)
+                .collect();
+            self.seqs.retain(|id, _| !gone.contains(id));
+            dropped.extend(gone);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn open(folder: &Path) -> (Files, Found) {
+        let (disk, found) = Disk::open(folder).unwrap();
+        (disk.files.unwrap(), found)
+    }
+
+    #[test]
+    fn nothing_of_a_refused_step_is_kept_and_its_ids_are_free_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut files, _) = open(folder.path());
+        let too_large = vec![b'x'; 5 * 1024 * 1024];
+        let refused = files.write(&[(OweId(1), b"refused".to_vec())], Some(&too_large));
+        assert!(refused.refused.is_some());
+        assert!(files.write(&[(OweId(1), b"instead".to_vec())], None).refused.is_none());
+        drop(files);
+        let (_, found) = open(folder.path());
+        assert_eq!(found.owed, [(OweId(1), b"instead".to_vec())]);
+    }
+
+    #[test]
+    fn a_record_that_never_fits_is_dropped_and_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut files, _) = open(folder.path());
+        let record = vec![b'x'; 2 * 1024 * 1024];
+        let written = files.write(&[(OweId(1), record), (OweId(2), b"small".to_vec())], Some(b"{}"));
+        assert_eq!((written.refused, written.dropped), (None, vec![OweId(1)]));
+        drop(files);
+        let (_, found) = open(folder.path());
+        assert_eq!(found.owed, [(OweId(2), b"small".to_vec())]);
     }
 }

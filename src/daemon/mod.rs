@@ -22,6 +22,7 @@ pub use run::{Exit, run};
 use std::os::fd::OwnedFd;
 
 use crate::agent::{OpId, RebootOutcome};
+use crate::host::identity;
 
 /// What a task of the daemon has to tell.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ enum Happening {
         outcome: RebootOutcome,
         lock: Option<OwnedFd>,
     },
+    /// What the host tells about itself.
+    Facts(identity::Facts),
     /// logind's signal.
     PreparingForShutdown(bool),
     /// `check` has looked at everything that it sees without the connection.

@@ -1,6 +1,6 @@
 //! The daemon's life: start, the loop, reload, stop.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +50,10 @@ impl From<Exit> for ExitCode {
 
 /// How often what was appended to the outbox is brought to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often a disk that refused is tried again, unless the brain does so anyway.
+const TRY_DISK_EVERY: Duration = Duration::from_secs(5);
+/// How long D-Bus and RAUC may take to tell the version of the booted slot.
+const VERSION_LIMIT: Duration = Duration::from_secs(3);
 /// How often the facts about the host are looked at anew: a boot slot may be marked, a hostname changed.
 const FACTS_EVERY: Duration = Duration::from_secs(3600);
 
@@ -129,6 +133,8 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         waiting: Some(found),
         events: VecDeque::new(),
         session: None,
+        outstanding: BTreeSet::new(),
+        facts: None,
         connection: Connection::None,
         configuration: loaded,
         configuration_trouble: None,
@@ -145,8 +151,8 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     };
     daemon.announce_configuration();
     notify(&[NotifyState::Ready]);
-    daemon.configured().await;
-    daemon
+    daemon.ask_facts();
+    let exit = daemon
         .work(Sources {
             inbox,
             commands,
@@ -156,9 +162,8 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         })
         .await;
     watch.abort();
-    daemon.stop().await;
-    drop(server);
-    Exit::Stopped
+    daemon.stop(server).await;
+    exit
 }
 
 struct Sources {
@@ -188,6 +193,10 @@ struct Daemon {
     /// Events that the brain has not seen yet.
     events: VecDeque<Event>,
     session: Option<Link>,
+    /// Publishes that the session has not told the end of.
+    outstanding: BTreeSet<PublishId>,
+    /// `None` until the host was asked for the first time.
+    facts: Option<identity::Facts>,
     connection: Connection,
     configuration: config::Loaded,
     configuration_trouble: Option<String>,
@@ -204,13 +213,14 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn work(&mut self, mut sources: Sources) {
+    async fn work(&mut self, mut sources: Sources) -> Exit {
         // A third of what systemd allows, and often enough for the status line.
         let feed = sd_notify::watchdog_enabled().map_or(Duration::from_secs(20), |limit| limit / 3);
         let mut feed = tokio::time::interval(feed);
         let mut sync = tokio::time::interval(SYNC_EVERY);
         let mut facts = tokio::time::interval_at(tokio::time::Instant::now() + FACTS_EVERY, FACTS_EVERY);
-        for interval in [&mut feed, &mut sync, &mut facts] {
+        let mut try_disk = tokio::time::interval(TRY_DISK_EVERY);
+        for interval in [&mut feed, &mut sync, &mut facts, &mut try_disk] {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
         loop {
@@ -219,21 +229,30 @@ impl Daemon {
             let deadline = self.until_deadline();
             let dirty = self.files.dirty();
             tokio::select! {
-                event = next_event(&mut self.session) => self.session_event(event),
-                Some(happening) = sources.inbox.recv() => self.happened(happening),
+                event = next_event(&mut self.session) => match event {
+                    Some(event) => self.session_event(event),
+                    None => {
+                        tracing::error!("the session's task has ended by itself; leaving it to systemd to start anew");
+                        return Exit::Failed;
+                    }
+                },
+                Some(happening) = sources.inbox.recv() => self.happened(happening).await,
                 Some(call) = sources.commands.recv() => self.called(call),
                 () = tokio::time::sleep(deadline.unwrap_or(Duration::MAX)), if deadline.is_some() => {
                     self.events.push_back(Event::Deadline);
                 }
                 _ = feed.tick() => self.pulse.feed(),
                 _ = sync.tick(), if dirty => {
-                    let refused = self.files.sync().await;
-                    self.disk_said(refused);
+                    // That this works does not mean that there is room for more.
+                    if let Some(reason) = self.files.sync().await {
+                        self.disk_said(Some(reason));
+                    }
                 }
-                _ = facts.tick() => self.configured().await,
+                _ = try_disk.tick(), if self.disk_trouble.is_some() => self.try_disk().await,
+                _ = facts.tick() => self.ask_facts(),
                 _ = sources.hangup.recv() => self.reload().await,
-                _ = sources.terminate.recv() => return,
-                _ = sources.interrupt.recv() => return,
+                _ = sources.terminate.recv() => return Exit::Stopped,
+                _ = sources.interrupt.recv() => return Exit::Stopped,
             }
         }
     }
@@ -280,6 +299,16 @@ impl Daemon {
         }
     }
 
+    /// Has everything that the disk refused reached it by now?
+    async fn try_disk(&mut self) {
+        let Some(agent) = &self.agent else { return };
+        let written = self.files.try_again(agent.durable()).await;
+        self.disk_said(written.refused);
+        if !written.dropped.is_empty() {
+            self.events.push_back(Event::OutboxDropped(written.dropped));
+        }
+    }
+
     async fn carry_out(&mut self, after: After) {
         match after {
             After::Ack(ack) => {
@@ -313,16 +342,20 @@ impl Daemon {
         if let Err(error) = link.session.publish(mqtt::PublishId(id.0), topic, payload) {
             tracing::error!("a message could not be sent: {error}");
             self.events.push_back(Event::PublishRefused(id));
+        } else {
+            self.outstanding.insert(id);
         }
     }
 
-    fn session_event(&mut self, event: Option<mqtt::Event>) {
+    /// The session told the end of a publish.
+    fn ended(&mut self, id: mqtt::PublishId) -> PublishId {
+        let id = PublishId(id.0);
+        self.outstanding.remove(&id);
+        id
+    }
+
+    fn session_event(&mut self, event: mqtt::Event) {
         self.pulse.beat(Task::Session);
-        let Some(event) = event else {
-            // The session's task has ended without being asked to: systemd's watchdog is the way out.
-            self.session = None;
-            return;
-        };
         match event {
             mqtt::Event::Connected { session_present } => {
                 self.connection = Connection::Connected;
@@ -350,11 +383,18 @@ impl Daemon {
                     ack,
                 }));
             }
-            mqtt::Event::Published(id) => self.events.push_back(Event::Published(PublishId(id.0))),
-            mqtt::Event::NotPublished(id) => self.events.push_back(Event::NotPublished(PublishId(id.0))),
+            mqtt::Event::Published(id) => {
+                let id = self.ended(id);
+                self.events.push_back(Event::Published(id));
+            }
+            mqtt::Event::NotPublished(id) => {
+                let id = self.ended(id);
+                self.events.push_back(Event::NotPublished(id));
+            }
             mqtt::Event::PublishRefused { id, topic } => {
                 tracing::error!("the broker ends the connection after every message on {topic}: check its ACL");
-                self.events.push_back(Event::PublishRefused(PublishId(id.0)));
+                let id = self.ended(id);
+                self.events.push_back(Event::PublishRefused(id));
             }
             mqtt::Event::QueueDropped => {
                 tracing::error!(
@@ -375,8 +415,12 @@ impl Daemon {
         }
     }
 
-    fn happened(&mut self, happening: Happening) {
+    async fn happened(&mut self, happening: Happening) {
         match happening {
+            Happening::Facts(facts) => {
+                self.facts = Some(facts);
+                self.configured().await;
+            }
             Happening::RebootEnded { op, outcome, lock } => {
                 self.delay_lock = lock;
                 self.events.push_back(Event::RebootEnded { op, outcome });
@@ -428,20 +472,26 @@ impl Daemon {
         command
     }
 
+    /// Looks at the host anew; [`Daemon::configured`] follows. D-Bus may hang, and nothing waits for it.
+    fn ask_facts(&self) {
+        let happenings = self.happenings.clone();
+        tokio::spawn(async move {
+            let facts = facts().await;
+            // Nobody listens any more when the daemon stops.
+            let _ = happenings.send(Happening::Facts(facts)).await;
+        });
+    }
+
     /// Takes the configuration in force, and the host's facts, to the brain and the session.
     async fn configured(&mut self) {
         let Configuration::Configured(settings) = &self.configuration.settings else {
-            if let Some(link) = self.session.take() {
-                link.session.stop().await;
-                self.pulse.rest(Task::Session);
-                self.events.push_back(Event::Disconnected);
-            }
             self.connection = Connection::None;
-            return;
+            return self.leave().await;
         };
-        let facts = facts().await;
+        // The first answer of the host comes soon, and leads here.
+        let Some(facts) = &self.facts else { return };
         let parts = (
-            settings::brain(settings, &facts, &self.boot_id),
+            settings::brain(settings, facts, &self.boot_id),
             settings::session(settings),
         );
         let (brain, options) = match parts {
@@ -468,6 +518,25 @@ impl Daemon {
         }
     }
 
+    /// Ends the session. What it had not delivered is the brain's again.
+    async fn leave(&mut self) {
+        let Some(Link { session, mut events }) = self.session.take() else {
+            return;
+        };
+        session.stop().await;
+        self.pulse.rest(Task::Session);
+        while let Ok(event) = events.try_recv() {
+            if let mqtt::Event::Published(id) = event {
+                let id = self.ended(id);
+                self.events.push_back(Event::Published(id));
+            }
+        }
+        self.events.push_back(Event::Disconnected);
+        let lost = std::mem::take(&mut self.outstanding);
+        self.events.extend(lost.into_iter().map(Event::NotPublished));
+        self.drain().await;
+    }
+
     async fn reload(&mut self) {
         if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, monotonic]);
@@ -488,6 +557,7 @@ impl Daemon {
                     }
                 }
                 self.configured().await;
+                self.ask_facts();
             }
             Err(error) => {
                 tracing::error!(
@@ -505,7 +575,11 @@ impl Daemon {
             tracing::warn!(MESSAGE_ID = logging::CONFIGURATION, "{warning}");
         }
         if let Configuration::NotConfigured { missing } = &self.configuration.settings {
-            tracing::warn!(MESSAGE_ID = logging::CONFIGURATION, "{}", not_configured(missing));
+            tracing::warn!(
+                MESSAGE_ID = logging::CONFIGURATION,
+                "{}",
+                not_configured(missing, &self.config_path)
+            );
         }
     }
 
@@ -525,7 +599,7 @@ impl Daemon {
     /// One line about everything.
     fn summary(&self) -> String {
         if let Configuration::NotConfigured { missing } = &self.configuration.settings {
-            return not_configured(missing);
+            return not_configured(missing, &self.config_path);
         }
         let status = self.agent.as_ref().map(Agent::status);
         let busy = status.as_ref().map_or("none", |status| status.busy);
@@ -591,15 +665,20 @@ impl Daemon {
         }
     }
 
-    /// Within 5 s: what is appended reaches the disk, what is queued the broker, as far as it can.
-    async fn stop(&mut self) {
+    /// Within 5 s: commands that wait are told, what is appended reaches the disk, what is queued the broker, as far as
+    /// it can.
+    async fn stop(&mut self, server: Option<local::Server>) {
         notify(&[NotifyState::Stopping]);
+        self.calls.clear();
+        if let Some(server) = server {
+            server.close().await;
+        }
         if let Some(reason) = self.files.sync().await {
             tracing::error!(MESSAGE_ID = logging::DISK, "{reason}");
         }
-        if let Some(Link { session, events }) = self.session.take() {
-            drop(events);
-            session.stop().await;
+        self.leave().await;
+        if let Some(reason) = self.files.sync().await {
+            tracing::error!(MESSAGE_ID = logging::DISK, "{reason}");
         }
         tracing::info!("stopped");
     }
@@ -613,23 +692,21 @@ async fn next_event(session: &mut Option<Link>) -> Option<mqtt::Event> {
     }
 }
 
-/// What the host tells about itself. RAUC may be absent or slow; it is asked for 2 s at most.
+/// What the host tells about itself. D-Bus and RAUC may be absent, slow, or hang.
 async fn facts() -> identity::Facts {
-    let version = match Bus::system().await {
-        Ok(bus) => rauc::slots(&bus)
-            .await
-            .ok()
-            .and_then(|slots| rauc::booted_version(&slots)),
-        Err(_) => None,
+    let version = async {
+        let bus = Bus::system().await.ok()?;
+        rauc::booted_version(&rauc::slots(&bus).await.ok()?)
     };
+    let version = tokio::time::timeout(VERSION_LIMIT, version).await.ok().flatten();
     identity::read(Path::new("/"), identity::kernel(), version)
 }
 
-fn not_configured(missing: &[&str]) -> String {
+fn not_configured(missing: &[&str], config_path: &Path) -> String {
     format!(
         "not configured: set {} in {}, then systemctl reload iotdm-agent",
         missing.join(", "),
-        config::DEFAULT_PATH
+        config_path.display()
     )
 }
 

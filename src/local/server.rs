@@ -16,6 +16,9 @@ const MAX_CLIENTS: usize = 16;
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the end waits for clients to read their answers.
+const LEAVE: Duration = Duration::from_millis(500);
+
 /// A command that waits for its reply.
 #[derive(Debug)]
 pub struct Call {
@@ -30,6 +33,17 @@ pub struct Call {
 pub struct Server {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
+    clients: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Accepts nobody any more, and lets those who wait read their answer, for half a second at most.
+    pub async fn close(self) {
+        self.task.abort();
+        let all = self.clients.acquire_many(MAX_CLIENTS as u32);
+        // Who has not asked yet gets no answer.
+        let _ = tokio::time::timeout(LEAVE, all).await;
+    }
 }
 
 impl Drop for Server {
@@ -52,15 +66,16 @@ pub fn listen(path: &Path, calls: mpsc::Sender<Call>, alive: impl Fn() + Send + 
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    let task = tokio::spawn(accept(listener, calls, alive));
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let task = tokio::spawn(accept(listener, Arc::clone(&clients), calls, alive));
     Ok(Server {
         path: path.to_owned(),
         task,
+        clients,
     })
 }
 
-async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, alive: impl Fn() + Send) {
-    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+async fn accept(listener: UnixListener, clients: Arc<Semaphore>, calls: mpsc::Sender<Call>, alive: impl Fn() + Send) {
     let mut pulse = tokio::time::interval(Duration::from_secs(10));
     loop {
         tokio::select! {

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
+use tokio::sync::{Notify, watch};
 use zbus::message::Type;
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Variant};
 
@@ -25,6 +26,8 @@ impl PrivateBus {
     /// Starts it and returns when it listens.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // Other users come to a system bus, too.
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let config = folder.path().join("bus.conf");
         let socket = folder.path().join("bus");
         let text = format!(
@@ -78,6 +81,12 @@ impl PrivateBus {
         }
     }
 
+    /// SIGSTOP: it takes connections, and says nothing.
+    pub fn freeze(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.daemon.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
     /// What belongs into `DBUS_SYSTEM_BUS_ADDRESS`.
     pub fn address(&self) -> &str {
         &self.address
@@ -112,12 +121,17 @@ pub enum Answer {
     Silence,
     /// The connection of the service breaks.
     Vanish,
+    /// The first once, then the second.
+    Then(Box<Answer>, Box<Answer>),
+    /// The answer, but not before the permit comes. Until then the service answers nobody.
+    Hold(Arc<Notify>, Box<Answer>),
 }
 
 /// One service on the bus. Methods without an answer get `UnknownMethod`, as in a real one.
 pub struct Scripted {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
-    calls: Arc<Mutex<Vec<String>>>,
+    calls: watch::Receiver<Vec<String>>,
+    answered: watch::Receiver<Vec<String>>,
     locks: Arc<Mutex<Vec<UnixStream>>>,
     connection: Connection,
 }
@@ -128,11 +142,13 @@ impl Scripted {
         let connection = zbus::connection::Builder::address(bus.address()).build().await.unwrap();
         let mut stream = MessageStream::from(&connection);
         let answers: Arc<Mutex<HashMap<String, Answer>>> = Arc::default();
-        let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (calls_in, calls) = watch::channel(Vec::new());
+        let (answered_in, answered) = watch::channel(Vec::new());
         let locks: Arc<Mutex<Vec<UnixStream>>> = Arc::default();
         let service = Self {
             answers: Arc::clone(&answers),
-            calls: Arc::clone(&calls),
+            calls,
+            answered,
             locks: Arc::clone(&locks),
             connection: connection.clone(),
         };
@@ -144,14 +160,19 @@ impl Scripted {
                     continue;
                 }
                 let asked = asked(&message);
-                calls.lock().unwrap().push(asked.clone());
+                calls_in.send_modify(|calls| calls.push(asked.clone()));
                 let member = asked.split(['(', ' ']).next().unwrap().to_owned();
-                let answer = answers.lock().unwrap().get(&member).cloned();
+                let mut answer = next_answer(&mut answers.lock().unwrap(), &member);
+                if let Some(Answer::Hold(permit, held)) = answer {
+                    permit.notified().await;
+                    answer = Some(*held);
+                }
                 if let Some(Answer::Vanish) = answer {
                     owned.close().await.unwrap();
                     return;
                 }
                 reply(&owned, &message, answer, &locks).await;
+                answered_in.send_modify(|calls| calls.push(asked));
             }
         });
         service
@@ -165,7 +186,24 @@ impl Scripted {
 
     /// The calls so far, oldest first: `Reboot(false)`, `Inhibit(shutdown, who, why, delay)`, `SystemState`.
     pub fn calls(&self) -> Vec<String> {
-        self.calls.lock().unwrap().clone()
+        self.calls.borrow().clone()
+    }
+
+    /// How many calls so far begin with `member`.
+    pub fn count(&self, member: &str) -> usize {
+        count(&self.calls.borrow(), member)
+    }
+
+    /// Returns when so many calls that begin with `member` have come in.
+    pub async fn called(&self, member: &str, times: usize) {
+        let mut calls = self.calls.clone();
+        calls.wait_for(|calls| count(calls, member) >= times).await.unwrap();
+    }
+
+    /// Returns when so many calls that begin with `member` were answered.
+    pub async fn answered(&self, member: &str, times: usize) {
+        let mut calls = self.answered.clone();
+        calls.wait_for(|calls| count(calls, member) >= times).await.unwrap();
     }
 
     /// The service's ends of the descriptors it gave away; reading one ends when the holder lets go.
@@ -214,6 +252,19 @@ pub fn block_lock(who: &str, why: &str) -> (String, String, String, String, u32,
     )
 }
 
+fn count(calls: &[String], member: &str) -> usize {
+    calls.iter().filter(|call| call.starts_with(member)).count()
+}
+
+fn next_answer(answers: &mut HashMap<String, Answer>, member: &str) -> Option<Answer> {
+    let answer = answers.get(member)?.clone();
+    let Answer::Then(first, rest) = answer else {
+        return Some(answer);
+    };
+    answers.insert(member.to_owned(), *rest);
+    Some(*first)
+}
+
 fn asked(message: &Message) -> String {
     let member = message.header().member().unwrap().to_string();
     let body = message.body();
@@ -246,6 +297,7 @@ async fn reply(connection: &Connection, call: &Message, answer: Option<Answer>, 
         }
         Some(Answer::Error(name, text)) => connection.reply_error(&header, name, &text).await,
         Some(Answer::Silence | Answer::Vanish) => Ok(()),
+        Some(Answer::Then(..) | Answer::Hold(..)) => panic!("one inside the other is not foreseen"),
         Some(Answer::Done) => connection.reply(&header, &()).await,
         Some(Answer::Text(text)) if property => connection.reply(&header, &variant(Variant::new(text))).await,
         Some(Answer::Text(text)) => connection.reply(&header, &text).await,

@@ -1,0 +1,23 @@
+//! The real `iotdm-agent` as a process of its own: a real mosquitto, a private bus with a scripted logind, and a test
+//! that plays systemd and the service. The host "reboots" when the process is started with another boot id.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/bus.rs"]
+mod bus;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agent;
+mod scene;
+mod service;
+
+mod away;
+mod commands;
+mod disk;
+mod identity;
+mod input;
+mod kills;
+mod life;
+mod looking;
+mod reboot;
+mod wire;

@@ -313,10 +313,9 @@ impl World {
         for (req_id, request) in &mut self.truth.requests {
             let handled = request.handled_in.is_some();
             let kept = handled || owed.contains(req_id);
-            if !kept && (request.answered.is_none() || request.answered != request.at_broker) {
-                if !std::mem::replace(&mut request.forgotten, true) {
-                    self.counts.add(Thing::RefusalForgotten);
-                }
+            if !kept && !request.forgotten && (request.answered.is_none() || request.answered != request.at_broker) {
+                request.forgotten = true;
+                self.counts.add(Thing::RefusalForgotten);
             }
             // Told while the disk refused: the next run knows only what was before.
             request.forgotten |= handled && request.answered.is_some() && request.answered != request.on_disk;

@@ -230,6 +230,7 @@ impl World {
         }
         if let Some(durable) = &step.commit {
             self.committed(durable, message);
+            self.written(&step);
         }
         if self.dies(Point::Adopt, critical) {
             return;

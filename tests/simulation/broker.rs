@@ -181,8 +181,12 @@ impl World {
                 self.send(who, false, Packet::PubAck { packet });
             }
             Packet::PubAck { packet } => {
-                let session = self.broker.session(who);
-                session.queue.retain(|queued| queued.packet != packet);
+                let queue = &mut self.broker.session(who).queue;
+                let at = queue.iter().position(|queued| queued.packet == packet);
+                let queued = at.and_then(|at| queue.remove(at));
+                if let Some(queued) = queued.filter(|_| who == Who::Agent) {
+                    self.acknowledged(&queued.message);
+                }
                 self.pump(who);
             }
             Packet::Connect | Packet::ConnAck { .. } | Packet::SubAck => {}

@@ -31,6 +31,8 @@ pub struct Plan {
     pub service_death: u64,
     /// logind does what it is asked.
     pub logind_is_good: bool,
+    /// The disk fills up at one in so many requests to logind.
+    pub disk_fills_then: u64,
     /// How often each kind of fault is drawn.
     weights: [u64; KINDS],
     /// The operator asks again and again.
@@ -85,6 +87,7 @@ impl Plan {
             death_if_critical: random.pick(&[0, 6, 12]),
             service_death: random.pick(&[0, 0, 60]),
             logind_is_good: random.one_in(2),
+            disk_fills_then: random.pick(&[0, 0, 4]),
             weights,
             eager: random.one_in(8),
         }
@@ -146,7 +149,7 @@ impl World {
             10 => Fault::ServiceDies,
             11 => random.pick(&[Fault::Manage, Fault::Manage, Fault::Unmanage]),
             _ => Fault::Ask {
-                times: random.pick(&[1, 1, 2, 3]) as u32,
+                times: random.pick(&[1, 1, 1, 1, 2, 3, 3, 12]) as u32,
                 patience: 10,
             },
         }
@@ -183,6 +186,9 @@ impl World {
             }
             Fault::PartEnds => self.parted = false,
             Fault::DiskFull => {
+                if self.quiet {
+                    return;
+                }
                 let what = self.random.pick(&[Refuses::Everything, Refuses::State]);
                 self.device.disk.refuses(self.now, what);
                 let at = self.now + self.random.skewed(1000, 300_000);

@@ -7,6 +7,7 @@ use iotdm::agent::{Event, OpId, RebootOutcome};
 use iotdm::protocol::Rc;
 
 use crate::counts::Thing;
+use crate::faults::Fault;
 use crate::world::{Happening, World, note};
 
 /// logind in this boot.
@@ -53,6 +54,9 @@ impl World {
     pub fn logind_is_asked(&mut self, run: u64, op: OpId) {
         if self.device.process.as_ref().is_none_or(|process| process.run != run) {
             return;
+        }
+        if self.random.one_in(self.plan.disk_fills_then) {
+            self.fault(Fault::DiskFull);
         }
         let requests = self.requests_of_reboot();
         if let Some(going) = &mut self.device.logind.going {

@@ -161,7 +161,8 @@ impl World {
                 self.operator.requests.remove(&number);
                 self.operator.statuses.retain(|(request, _), _| *request != number);
             }
-            Change::AddLog(_) | Change::ClearLogs(_) | Change::AddErrorCode(_) | Change::ClearErrorCodes(_) => {}
+            Change::AddLog(_) => self.log_received(),
+            Change::ClearLogs(_) | Change::AddErrorCode(_) | Change::ClearErrorCodes(_) => {}
         }
     }
 

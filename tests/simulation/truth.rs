@@ -32,6 +32,10 @@ pub struct Request {
     answered: Option<u16>,
     /// The answer that last reached the broker.
     at_broker: Option<u16>,
+    /// The agent has taken it, in a step that was not cut short.
+    taken: bool,
+    /// The broker has its acknowledgement.
+    acknowledged: bool,
     /// The agent has once answered something other than 202.
     refused: bool,
     /// It was refused, and a crash made the agent forget the answer.
@@ -52,6 +56,12 @@ pub struct Truth {
     pub owed: BTreeMap<OweId, String>,
     /// The boot in which the agent last heard from logind that a reboot is accepted.
     pub accepted_in: Option<u32>,
+    /// The boot of the last manage that reached the broker.
+    managed_in: u32,
+    /// Log entries that are in the outbox together with the end of a reboot that did not happen.
+    logs_written: u32,
+    /// Log entries that reached the service.
+    logs_received: u32,
     /// When the agent last published a manage.
     managed_at: u64,
     /// Messages without a request id that were executed.
@@ -117,6 +127,11 @@ impl World {
         let boot = self.device.boot;
         for handled in &durable.handled {
             let request = self.truth.requests.entry(handled.req_id.clone()).or_default();
+            let refusal = handled.answer.as_ref().is_some_and(|answer| answer.rc.0 != 202);
+            if request.handled_in.is_none() && !refusal {
+                // Whatever it was refused for before a crash, it is carried out now.
+                request.answered = None;
+            }
             let first = *request.handled_in.get_or_insert(boot);
             let rc = handled.answer.as_ref().map(|answer| answer.rc.0);
             if rc == request.on_disk {
@@ -144,6 +159,28 @@ impl World {
         }
     }
 
+    /// A step is on the disk as a whole.
+    pub fn written(&mut self, step: &Step) {
+        let did_not_happen = |record: &[u8]| String::from_utf8_lossy(record).contains("did not happen");
+        let logs = step.owe.iter().filter(|(_, record)| did_not_happen(record)).count();
+        self.truth.logs_written += logs as u32;
+    }
+
+    /// The broker has the acknowledgement of a message to the agent.
+    pub fn acknowledged(&mut self, message: &Message) {
+        if is_reboot(&message.topic)
+            && let Some(req_id) = request_id(&message.payload)
+            && let Some(request) = self.truth.requests.get_mut(&req_id)
+        {
+            request.acknowledged = true;
+        }
+    }
+
+    /// The service has a log entry.
+    pub fn log_received(&mut self) {
+        self.truth.logs_received += 1;
+    }
+
     /// Answers that the outbox on the disk has now.
     pub fn owed(&mut self, id: OweId, event: &Event) {
         if let Event::Message(message) = event
@@ -164,6 +201,7 @@ impl World {
         let reboots = step.after.iter().any(|after| matches!(after, After::Reboot(_)));
         match request_id(&message.payload) {
             Some(req_id) => {
+                self.truth.requests.entry(req_id.clone()).or_default().taken = true;
                 let on_disk = self
                     .device
                     .disk
@@ -340,9 +378,16 @@ impl World {
             Ok((_, ToService::Response)) => {
                 let response = Response::parse(&message.payload).expect("the agent's own response");
                 let request = self.truth.requests.get_mut(response.req_id.as_str());
-                request.expect("only requests are answered").at_broker = Some(response.rc.0);
+                let request = request.expect("only requests are answered");
+                let before = request.at_broker.replace(response.rc.0);
+                let happened = response.rc.0 == 202 && request.handled_in.is_some_and(|first| first < message.boot);
+                assert!(
+                    !happened || before == Some(202) || self.truth.managed_in != message.boot,
+                    "the 202 follows the manage that should have completed it"
+                );
             }
             Ok((_, ToService::Manage)) => {
+                self.truth.managed_in = message.boot;
                 for (req_id, request) in &self.truth.requests {
                     assert!(
                         request.handled_in != Some(message.boot) || request.at_broker != Some(202),
@@ -395,6 +440,10 @@ impl World {
             let request = self.truth.requests.get_mut(&req_id).expect("it was delivered");
             request.reboots += 1;
             assert_eq!(request.reboots, 1, "{req_id} has rebooted the host twice");
+            assert!(
+                request.answered.is_none_or(|rc| rc == 202),
+                "{req_id} was refused, and reboots the host"
+            );
         }
         if short {
             self.truth.short_boots += 1;
@@ -457,7 +506,16 @@ impl World {
             assert!(session.queue.is_empty(), "not acknowledged: {session:?}");
         }
         self.check_operator_settled();
+        let (written, received) = (self.truth.logs_written, self.truth.logs_received);
+        assert!(
+            received >= written,
+            "{written} log entries were written, {received} received"
+        );
         for (req_id, request) in &self.truth.requests {
+            assert!(
+                request.taken || !request.acknowledged,
+                "{req_id} was acknowledged, and nothing else"
+            );
             let answered = request.answered.is_some() && request.answered == request.at_broker;
             assert!(answered || request.forgotten, "{req_id} was not answered: {request:?}");
             if let Some(first) = request.handled_in {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use iotdm::agent::{Event, RebootOutcome};
+use iotdm::agent::{Event, RebootOutcome, Settings};
 
 use crate::driver::Driver;
 
@@ -128,4 +128,21 @@ fn con_11_what_the_broker_never_takes_is_given_up_and_told() {
     assert!(driver.said.last().unwrap().1.contains("check its ACL"));
     driver.pass(Duration::from_secs(3600));
     assert_eq!(driver.on("response").len(), 1);
+}
+
+#[test]
+fn reb_03_a_manage_does_not_overtake_the_answers_that_wait_for_their_turn() {
+    let mut driver = Driver::managed();
+    for number in 0..12 {
+        let payload = format!(r#"{{"reqId":"r{number}"}}"#);
+        driver.receive("iotdm-1/mgmt/initiate/device/factory_reset", &payload);
+    }
+    let mut settings: Settings = driver.agent.settings().clone();
+    settings.device_info.fw_version = Some("2.0".into());
+    driver.event(Event::Configured(Box::new(settings)));
+    driver.pass(Duration::from_secs(60));
+    assert_eq!(driver.order(), ["response"; 8], "the window is full");
+    driver.broker_has_all();
+    assert_eq!(driver.order()[..12], ["response"; 12]);
+    assert_eq!(driver.order()[12..], ["manage"]);
 }

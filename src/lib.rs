@@ -2,7 +2,7 @@
 //!
 //! The modules are rooms with one-way doors: `protocol` knows nobody, `agent` and `service` are pure and know only
 //! `protocol`, the rooms that do I/O (`host`, `mqtt`, `store`, `config`) know nothing of each other, and `daemon`
-//! is the one place where all of them meet. `tests/house.rs` keeps it so.
+//! is the one place where all of them meet. `tests/house` keeps it so.
 
 pub mod agent;
 pub mod config;

@@ -41,9 +41,15 @@ pub struct RebootState {
     pub boot_id: String,
     /// When the service asked, in milliseconds of time since boot.
     pub asked_ms: u64,
+    /// When logind was last asked, if that was not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_ms: Option<u64>,
     /// When logind accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_ms: Option<u64>,
+    /// Nobody knows whether logind got the request: it counts as accepted, but nobody is told so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// The requests that it answers.
     #[serde(default)]
     pub requests: Vec<Key>,
@@ -138,6 +144,11 @@ impl RebootState {
     /// When the service asked, in time since boot.
     pub fn asked(&self) -> Duration {
         Duration::from_millis(self.asked_ms)
+    }
+
+    /// When logind was last asked, in time since boot, as far as that is known.
+    pub fn tried(&self) -> Duration {
+        Duration::from_millis(self.tried_ms.unwrap_or(self.asked_ms))
     }
 
     /// When logind accepted; when that is not known, when the service asked.

@@ -8,6 +8,9 @@ use super::{lifecycle, outbox, reboot};
 use crate::protocol::topic::TopicError;
 use crate::protocol::{Address, Malformed, Rc, ReqId, Request, Response, ToDevice, json};
 
+/// Why a device that is not managed does nothing.
+pub(super) const NOT_MANAGED: &str = "not managed: the device was taken out of management on the device itself";
+
 pub(super) fn message(work: &mut Work<'_>, message: &Message) {
     let (address, kind) = match ToDevice::parse(&message.topic) {
         Ok((address, kind)) => (address, Ok(kind)),
@@ -51,19 +54,18 @@ pub(super) fn message(work: &mut Work<'_>, message: &Message) {
 }
 
 fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Option<ReqId>) {
+    // First of all it may be one that was carried out before.
+    if let Request::Reboot = request {
+        return reboot::request(work, message.ack, req_id, message.dup);
+    }
+    work.ack(message.ack);
     if work.d.wish != Wish::Managed {
-        answer(
-            work,
-            req_id,
-            Rc::BAD_REQUEST,
-            "not managed: the device was taken out of management on the device itself",
-        );
-        work.ack(message.ack);
-        return;
+        return answer(work, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
     }
     let not_built = |what: &str| format!("{what} is not supported by this version of the agent");
     match request {
-        Request::Reboot => return reboot::request(work, message.ack, req_id, message.dup),
+        // Done above.
+        Request::Reboot => {}
         // Nothing is observed, so there is nothing to stop.
         Request::Cancel(_) => answer(work, req_id, Rc::OK, ""),
         Request::Update(_) => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("updating attributes")),
@@ -86,13 +88,12 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
             );
         }
     }
-    work.ack(message.ack);
 }
 
 /// Answers a request that changes nothing on the host; nobody waits for an answer without a request id.
 pub(super) fn answer(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason: &str) {
     if let Some(req_id) = req_id {
-        outbox::owe_response(work, &Response::new(req_id, rc).message(reason));
+        outbox::owe_response(work, &Response::new(req_id, rc).message(reason), None);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::durable::Wish;
 use super::effect::{Effect, Level, OweId, PublishId, Topic};
+use super::handled::{Key, find};
 use super::work::Work;
 use crate::protocol::diagnostics::LogEntry;
 use crate::protocol::{Rc, Report, ReqId, Response, ToService};
@@ -20,8 +21,15 @@ pub const MAX_RECORDS: usize = 2000;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Item {
-    Response(Vec<u8>),
-    Log { entry: LogEntry, before_manage: bool },
+    Response {
+        payload: Vec<u8>,
+        /// The request that was refused, where the same one may be carried out when it is delivered again.
+        refused: Option<Key>,
+    },
+    Log {
+        entry: LogEntry,
+        before_manage: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,8 +89,10 @@ impl Outbox {
     }
 }
 
-pub(super) fn owe_response(work: &mut Work<'_>, response: &Response) {
-    owe(work, Item::Response(response.to_payload()));
+/// `refused`: the request, where the same one may be carried out when it is delivered again.
+pub(super) fn owe_response(work: &mut Work<'_>, response: &Response, refused: Option<Key>) {
+    let payload = response.to_payload();
+    owe(work, Item::Response { payload, refused });
 }
 
 /// `before_manage`: it must reach the service before the next manage does.
@@ -166,9 +176,21 @@ fn try_later(work: &mut Work<'_>, index: usize) {
 /// Whether this may go out now, apart from its time.
 fn allowed(work: &Work<'_>, item: &Item) -> bool {
     match item {
-        Item::Response(_) => true,
+        Item::Response { .. } => true,
         Item::Log { before_manage, .. } => {
             work.d.wish == Wish::Managed && (*before_manage || work.v.lifecycle.managed.is_some())
+        }
+    }
+}
+
+/// A crash may come between a refusal that is on the disk and its acknowledgement. Then the request comes again, and
+/// may be carried out now: the refusal must not follow its 202.
+pub(super) fn drop_outdated(work: &mut Work<'_>) {
+    for index in (0..work.v.outbox.entries.len()).rev() {
+        if let Item::Response { refused: Some(key), .. } = &work.v.outbox.entries[index].item
+            && find(&work.d.handled, key).is_some()
+        {
+            settle(work, index);
         }
     }
 }
@@ -210,7 +232,7 @@ pub(super) fn send(work: &mut Work<'_>, before_manage: bool) {
         let item = entry.item.clone();
         let req_id = work.v.ids.req_id();
         let id = match item {
-            Item::Response(payload) => work.publish(ToService::Response, payload),
+            Item::Response { payload, .. } => work.publish(ToService::Response, payload),
             Item::Log { entry, .. } => {
                 let report = Report::AddLog(entry);
                 work.publish(report.kind(), report.to_payload(Some(&req_id)))
@@ -311,8 +333,12 @@ fn settle(work: &mut Work<'_>, index: usize) {
 
 fn encode(item: &Item) -> Vec<u8> {
     let record = match item {
-        Item::Response(payload) => {
-            serde_json::json!({"kind": "response", "payload": String::from_utf8_lossy(payload)})
+        Item::Response { payload, refused } => {
+            let mut record = serde_json::json!({"kind": "response", "payload": String::from_utf8_lossy(payload)});
+            if let Some(key) = refused {
+                record["refused"] = serde_json::json!(key);
+            }
+            record
         }
         Item::Log { entry, before_manage } => {
             serde_json::json!({"kind": "log", "d": entry.to_object(), "before_manage": before_manage})
@@ -324,7 +350,12 @@ fn encode(item: &Item) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<Item> {
     let record: Value = serde_json::from_slice(bytes).ok()?;
     match record.get("kind")?.as_str()? {
-        "response" => Some(Item::Response(record.get("payload")?.as_str()?.as_bytes().to_vec())),
+        "response" => Some(Item::Response {
+            payload: record.get("payload")?.as_str()?.as_bytes().to_vec(),
+            refused: record
+                .get("refused")
+                .and_then(|key| serde_json::from_value(key.clone()).ok()),
+        }),
         "log" => Some(Item::Log {
             entry: LogEntry::parse("d", record.get("d")?.clone()).ok()?,
             before_manage: record.get("before_manage").and_then(Value::as_bool).unwrap_or(false),

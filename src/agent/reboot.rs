@@ -8,15 +8,15 @@
 use std::time::Duration;
 
 use super::Disk;
-use super::durable::{Change, Exclusive, RebootPhase, RebootState};
+use super::durable::{Change, Exclusive, RebootPhase, RebootState, Wish};
 use super::effect::{AckId, Effect, Level, OpId, Topic};
 use super::event::RebootOutcome;
 use super::handled::{Answer, Handled, Key, find};
-use super::inbox::answer;
+use super::inbox::NOT_MANAGED;
 use super::work::Work;
 use super::{lifecycle, outbox};
 use crate::protocol::diagnostics::{LogEntry, Severity};
-use crate::protocol::{Rc, ReqId, timestamp};
+use crate::protocol::{Rc, ReqId, Response, timestamp};
 
 /// The operation's name in the memory of handled requests.
 pub const OPERATION: &str = "reboot";
@@ -50,20 +50,25 @@ pub(super) fn recover(work: &mut Work<'_>) {
     if reboot.boot_id != work.settings.boot_id {
         happened(work, &reboot);
     } else if reboot.phase == RebootPhase::Asked {
-        if work.now.boottime.saturating_sub(reboot.asked()) < ASKED_LIMIT {
-            // `asked` is on the disk: it was read from there.
-            let op = work.start_reboot();
-            work.v.reboot.op = Some(op);
-        } else {
-            let message = "not executed: the agent was restarted, and the request was over 2 minutes old".to_owned();
-            conclude(
-                work,
-                RebootOutcome::Refused {
-                    rc: Rc::INTERNAL,
-                    message,
-                },
-            );
-        }
+        ask_again(work, reboot);
+    }
+}
+
+/// The run before ended between the request and logind's answer. logind may or may not have been asked.
+fn ask_again(work: &mut Work<'_>, mut reboot: RebootState) {
+    let age = |since: Duration| work.now.boottime.saturating_sub(since);
+    if age(reboot.asked()) < ASKED_LIMIT && work.disk == Disk::Works {
+        reboot.tried_ms = Some(millis(work.now.boottime));
+        work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+        let op = work.start_reboot();
+        work.v.reboot.op = Some(op);
+    } else if age(reboot.tried()) < ASKED_LIMIT {
+        // Too late to ask once more, too early to say that nothing comes of it.
+        conclude(work, RebootOutcome::Unknown);
+    } else {
+        let message = "not executed: the agent was restarted, and the request was over 2 minutes old".to_owned();
+        let rc = Rc::INTERNAL;
+        conclude(work, RebootOutcome::Refused { rc, message });
     }
 }
 
@@ -110,10 +115,13 @@ pub(super) fn request(work: &mut Work<'_>, ack: AckId, req_id: Option<ReqId>, du
         let text = "a reboot request without reqId was delivered again and not executed: nobody can tell whether it was before";
         return work.say(Level::Warning, Topic::RebootRefused, text);
     }
+    if work.d.wish != Wish::Managed {
+        return answer(work, key, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
+    }
     if !work.settings.reboot_enabled {
         let reason = "reboot is switched off in the device's configuration ([reboot] enabled = false)";
         work.say(Level::Info, Topic::RebootRefused, reason);
-        return answer(work, req_id, Rc::NOT_IMPLEMENTED, reason);
+        return answer(work, key, req_id, Rc::NOT_IMPLEMENTED, reason);
     }
     match work.d.exclusive.clone() {
         Some(Exclusive::Reboot { reboot }) => join(work, reboot, key, req_id),
@@ -142,12 +150,7 @@ fn known_answer(work: &Work<'_>, key: &Key) -> bool {
 
 fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
     if let Disk::Refuses(reason) = work.disk {
-        work.say(
-            Level::Error,
-            Topic::RebootRefused,
-            format!("a reboot was asked for and refused: {reason}"),
-        );
-        return answer(work, req_id, Rc::INTERNAL, reason);
+        return cannot_remember(work, key, req_id, reason);
     }
     if let (Some(key), Some(req_id)) = (&key, &req_id) {
         work.change(Change::Remember(Handled::new(key.clone(), req_id, None)));
@@ -156,7 +159,9 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
         phase: RebootPhase::Asked,
         boot_id: work.settings.boot_id.clone(),
         asked_ms: millis(work.now.boottime),
+        tried_ms: None,
         accepted_ms: None,
+        unknown: false,
         requests: key.into_iter().collect(),
     };
     work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
@@ -168,15 +173,35 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
     };
 }
 
+/// What is not on the disk is not promised to anybody.
+fn cannot_remember(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, reason: &str) {
+    work.say(
+        Level::Error,
+        Topic::RebootRefused,
+        format!("a reboot was asked for and refused: {reason}"),
+    );
+    answer(work, key, req_id, Rc::INTERNAL, reason);
+}
+
+/// Refused for a reason that may be gone when the request is delivered again; then it is carried out.
+fn answer(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, rc: Rc, reason: &str) {
+    if let Some(req_id) = req_id {
+        outbox::owe_response(work, &Response::new(req_id, rc).message(reason), key);
+    }
+}
+
 /// A second request while a reboot is under way: one reboot answers both.
 fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: Option<ReqId>) {
     let (Some(key), Some(req_id)) = (key, req_id) else {
         return;
     };
+    if let Disk::Refuses(reason) = work.disk {
+        return cannot_remember(work, Some(key), Some(req_id), reason);
+    }
     if reboot.requests.len() >= MAX_REQUESTS {
         return refuse(work, Some(key), Some(req_id), "busy: a reboot is under way already");
     }
-    let accepted = reboot.phase == RebootPhase::Accepted;
+    let accepted = reboot.phase == RebootPhase::Accepted && !reboot.unknown;
     let given = accepted.then(|| Answer::new(Rc::ACCEPTED, ""));
     work.change(Change::Remember(Handled::new(key.clone(), &req_id, given)));
     reboot.requests.push(key);
@@ -188,7 +213,7 @@ fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: 
     );
 }
 
-/// Refused for a reason that may be gone when the request is delivered again: remembered, so that it stays refused.
+/// Refused, and remembered, so that it stays refused when it is delivered again after the reason is gone.
 fn refuse(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>, reason: &str) {
     work.say(
         Level::Warning,
@@ -225,6 +250,7 @@ fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
         RebootOutcome::Unknown => {
             // Silence until it is clear, as if accepted; but no 202 for what may not be.
             reboot.phase = RebootPhase::Accepted;
+            reboot.unknown = true;
             reboot.accepted_ms = Some(millis(work.now.boottime));
             work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
             work.effect(Effect::ReleaseDelayLock);

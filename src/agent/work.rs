@@ -171,6 +171,7 @@ impl<'a> Work<'a> {
     /// Publishes what is due, in the order that the protocol needs: answers, what must precede a manage, the manage,
     /// everything else.
     pub(super) fn pump(&mut self) {
+        outbox::drop_outdated(self);
         self.pump_answers();
         outbox::send(self, true);
         lifecycle::send(self);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use iotdm::agent::{Event, RebootOutcome, Settings};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, settings};
 
 /// An agent that owes one log entry, which is on its way.
 fn owing() -> Driver {
@@ -145,4 +145,26 @@ fn reb_03_a_manage_does_not_overtake_the_answers_that_wait_for_their_turn() {
     driver.broker_has_all();
     assert_eq!(driver.order()[..12], ["response"; 12]);
     assert_eq!(driver.order()[12..], ["manage"]);
+}
+
+#[test]
+fn a_refusal_that_a_crash_left_behind_does_not_follow_the_202_of_the_same_request() {
+    let mut driver = Driver::with(Settings {
+        reboot_enabled: false,
+        ..settings("boot-1")
+    });
+    driver.connect(false);
+    driver.answer_manage(200);
+    driver.event(Event::Disconnected);
+    driver.ask_reboot("r1");
+    assert_eq!(driver.outbox.len(), 1, "the 501 waits");
+    // The agent is killed before the acknowledgement arrives, and started again with another configuration.
+    driver.restart();
+    driver.event(Event::Configured(Box::new(settings("boot-1"))));
+    driver.event(Event::Connected { session_present: true });
+    driver.ask_reboot("r1");
+    assert!(driver.outbox.is_empty());
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.event(Event::Subscribed);
+    assert_eq!(driver.answers("r1"), [202]);
 }

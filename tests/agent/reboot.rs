@@ -122,6 +122,23 @@ fn env_07_the_same_request_gets_the_same_refusal_after_the_cause_is_gone_and_aft
 }
 
 #[test]
+fn env_07_the_same_request_gets_the_same_answer_when_the_device_is_no_longer_managed() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.broker_has_all();
+    driver.host_reboots("boot-2");
+    driver.connect(true);
+    driver.event(Event::Unmanage(CommandId(1)));
+    driver.ask_reboot("r1");
+    assert_eq!(driver.answers("r1"), [202], "it was carried out");
+    let ack = driver.ask_reboot("r2");
+    assert_eq!(driver.answers("r2"), [400]);
+    assert_eq!(driver.acked.last(), Some(&ack));
+    assert_eq!(driver.reboots.len(), 1);
+}
+
+#[test]
 fn reb_05_without_a_broker_the_202_follows_after_the_boot() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");
@@ -218,6 +235,36 @@ fn recovery_asked_in_this_boot_and_old_is_not_executed() {
     driver.connect(true);
     assert_eq!(driver.answers("r1"), [500]);
     assert!(driver.reason("r1").contains("not executed"));
+}
+
+#[test]
+fn recovery_asked_long_ago_and_tried_just_now_is_not_claimed_to_be_over() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.pass(SECOND * 119);
+    driver.restart();
+    driver.pass(SECOND * 2);
+    driver.restart();
+    driver.connect(true);
+    driver.pass(SECOND * 60);
+    assert_eq!(driver.reboots.len(), 2, "too late to ask once more");
+    assert!(driver.published.is_empty(), "and logind may be on it");
+    driver.pass(SECOND * 121);
+    assert_eq!(driver.answers("r1"), [500]);
+    assert!(driver.reason("r1").contains("did not happen"));
+}
+
+#[test]
+fn recovery_on_a_full_disk_asks_nobody_and_claims_nothing() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.disk_full = true;
+    driver.restart();
+    driver.connect(true);
+    assert_eq!(driver.reboots.len(), 1);
+    assert!(driver.published.is_empty());
+    driver.pass(SECOND * 181);
+    assert_eq!(driver.answers("r1"), [500]);
 }
 
 #[test]
@@ -353,6 +400,21 @@ fn a_disk_that_fills_up_after_logind_accepted_does_not_hold_the_202_back() {
 }
 
 #[test]
+fn a_full_disk_refuses_a_second_request_too_while_a_reboot_is_under_way() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.disk_full = true;
+    driver.ask_reboot("r2");
+    assert_eq!(driver.answers("r2"), [500], "after a crash nobody would know of it");
+    driver.restart();
+    driver.disk_full = false;
+    driver.connect(true);
+    driver.ask_reboot("r3");
+    assert_eq!(driver.answers("r3"), [202]);
+}
+
+#[test]
 fn a_refusal_is_not_told_before_it_is_on_the_disk() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");
@@ -373,6 +435,7 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");
     driver.reboot_ends(RebootOutcome::Unknown);
+    driver.ask_reboot("r2");
     driver.pass(SECOND * 60);
     assert!(driver.published.is_empty());
     let mut rebooted = Driver::managed();
@@ -383,4 +446,5 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
     assert_eq!(rebooted.answers("r1"), [202]);
     driver.pass(SECOND * 125);
     assert_eq!(driver.answers("r1"), [500]);
+    assert_eq!(driver.answers("r2"), [500], "it came while nobody knew");
 }

@@ -76,16 +76,30 @@ impl Gateway {
     /// Runs a shell line as the agent would: in its unit, with all of the unit's directives, in place of the program.
     /// Gives whether it succeeded and what it printed. The agent itself is stopped and stays so.
     pub(crate) fn as_agent(&self, line: &str) -> (bool, String) {
-        self.sh("systemctl stop iotdm-agent; mkdir -p /run/systemd/system/iotdm-agent.service.d; : >/run/probe.out");
-        self.write("/run/probe", line);
-        self.write(
-            "/run/systemd/system/iotdm-agent.service.d/probe.conf",
-            "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh /run/probe\n\
-             StandardOutput=append:/run/probe.out\nStandardError=append:/run/probe.out\n",
-        );
-        self.sh("systemctl daemon-reload");
-        let succeeded = self.exec(&["systemctl", "start", "iotdm-agent"]).status.success();
-        (succeeded, self.sh("cat /run/probe.out"))
+        const START: &str = "set -e
+            conf=/run/systemd/system/iotdm-agent.service.d/probe.conf
+            if [ ! -e $conf ]; then
+                systemctl stop iotdm-agent
+                mkdir -p ${conf%/*}
+                cat >$conf <<'END'
+[Service]
+Type=oneshot
+Restart=no
+WatchdogSec=0
+ExecStart=
+ExecStart=/bin/sh /run/probe
+StandardOutput=append:/run/probe.out
+StandardError=append:/run/probe.out
+END
+                systemctl daemon-reload
+            fi
+            : >/run/probe.out
+            printf %s \"$0\" >/run/probe
+            rc=0; systemctl start iotdm-agent 2>/dev/null || rc=$?
+            cat /run/probe.out; exit $rc";
+        let output = self.exec(&["sh", "-c", START, line]);
+        let told = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        (output.status.success(), told)
     }
 
     /// Writes a file in the guest; owner and mode of a file that is there already stay.

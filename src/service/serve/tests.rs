@@ -1,3 +1,5 @@
+//! What the process concludes from silence: nothing, as long as it cannot hear.
+
 #![allow(clippy::unwrap_used)]
 use tokio::sync::mpsc;
 

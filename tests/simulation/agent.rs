@@ -1,0 +1,398 @@
+//! The device: the shell around the agent's brain, which may die at every point of a step.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use iotdm::agent::event::Message;
+use iotdm::agent::{
+    AckId, After, Agent, CommandId, Disk as Says, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
+};
+use iotdm::protocol::Address;
+use iotdm::protocol::model::DeviceInfo;
+
+use crate::broker::Who;
+use crate::client::Told;
+use crate::counts::Thing;
+use crate::disk::Disk;
+use crate::logind::Logind;
+use crate::random::Random;
+use crate::world::{Happening, World, note};
+
+pub const DEVICE: &str = "edge/gw-1";
+const FULL: &str = "state disk full";
+/// Unix time at which the runs begin, in seconds.
+pub const START: u64 = 1_714_557_600;
+
+/// The host and what runs on it.
+pub struct Device {
+    pub up: bool,
+    /// Counts boots; the boot id is made of it.
+    pub boot: u32,
+    /// When this boot's kernel started; the first one's was before the run began.
+    boot_at: i64,
+    /// Whether the wall clock is set.
+    clock: bool,
+    /// systemd is taking the host down: nothing is restarted.
+    pub stopping: bool,
+    pub disk: Disk,
+    pub logind: Logind,
+    pub process: Option<Process>,
+    settings: Settings,
+}
+
+/// A run of the agent.
+pub struct Process {
+    pub agent: Agent,
+    pub run: u64,
+    /// Which of the planned deadlines counts.
+    deadline: u64,
+    acknowledged: BTreeSet<AckId>,
+    /// Publishes without an end.
+    publishes: BTreeSet<PublishId>,
+    /// Local commands without a reply.
+    commands: BTreeSet<CommandId>,
+}
+
+/// Where in a step the process dies.
+#[derive(Debug, Clone, Copy)]
+enum Point {
+    Owe,
+    Commit,
+    Adopt,
+    Effect,
+}
+
+/// How a write went.
+enum Written {
+    Whole,
+    Refused,
+    Died,
+}
+
+impl Device {
+    pub fn new(random: &mut Random) -> Self {
+        let uptime = random.pick(&[20, 120, 500, 1200, 100_000]) * 1000;
+        Device {
+            up: true,
+            boot: 1,
+            boot_at: -uptime,
+            clock: true,
+            stopping: false,
+            disk: Disk::new(),
+            logind: Logind::default(),
+            process: None,
+            settings: Settings {
+                address: Address::Device(DEVICE.parse().expect("a name")),
+                lifetime: random.pick(&[0, 3600, 7200, 86_400]),
+                metadata: None,
+                device_info: DeviceInfo::default(),
+                reboot_enabled: true,
+                boot_id: "boot-1".into(),
+            },
+        }
+    }
+
+    /// Milliseconds since this boot's kernel started.
+    pub fn uptime(&self, now: u64) -> u64 {
+        now.saturating_add_signed(-self.boot_at)
+    }
+
+    fn now(&self, now: u64) -> Now {
+        Now {
+            boottime: Duration::from_millis(self.uptime(now)),
+            wall: self
+                .clock
+                .then(|| i64::try_from(START + now / 1000).expect("not that long")),
+        }
+    }
+
+    /// The next boot begins.
+    pub fn boots(&mut self, now: u64, clock: bool) {
+        self.up = true;
+        self.stopping = false;
+        self.boot += 1;
+        self.boot_at = i64::try_from(now).expect("not that long");
+        self.clock = clock;
+        self.logind = Logind::default();
+        self.settings.boot_id = format!("boot-{}", self.boot);
+    }
+}
+
+impl World {
+    /// systemd starts the agent.
+    pub fn agent_starts(&mut self) {
+        if self.device.process.is_some() || !self.device.up || self.device.stopping {
+            return;
+        }
+        let (durable, owed) = self.device.disk.read();
+        note!(self, "the agent starts in boot {}", self.device.boot);
+        let agent = Agent::new(self.device.settings.clone(), durable, owed, self.random.bytes());
+        self.truth.owed.retain(|id, _| self.device.disk.holds(*id));
+        self.client_starts(Who::Agent);
+        self.device.process = Some(Process {
+            agent,
+            run: self.clients[Who::Agent as usize].run,
+            deadline: 0,
+            acknowledged: BTreeSet::new(),
+            publishes: BTreeSet::new(),
+            commands: BTreeSet::new(),
+        });
+        self.agent_handles(Event::Started, None);
+    }
+
+    pub fn agent_is_told(&mut self, told: Told) {
+        match told {
+            Told::Connected { session_present } => self.agent_handles(Event::Connected { session_present }, None),
+            Told::Subscribed { .. } => self.agent_handles(Event::Subscribed, None),
+            Told::Disconnected => self.agent_handles(Event::Disconnected, None),
+            Told::Published(id) => self.agent_publish_ended(Event::Published(PublishId(id)), id),
+            Told::NotPublished(id) => self.agent_publish_ended(Event::NotPublished(PublishId(id)), id),
+            Told::Message { message, dup, token } => {
+                self.request_arrives(&message);
+                let event = Event::Message(Message {
+                    topic: message.topic.to_string(),
+                    payload: message.payload.to_vec(),
+                    retained: false,
+                    dup,
+                    ack: AckId(token),
+                });
+                self.agent_handles(event, Some(message.number));
+            }
+        }
+    }
+
+    fn agent_publish_ended(&mut self, event: Event, id: u64) {
+        if let Some(process) = &mut self.device.process {
+            assert!(process.publishes.remove(&PublishId(id)), "every publish has one end");
+        }
+        self.agent_handles(event, None);
+    }
+
+    pub fn agent_is_commanded(&mut self, manage: bool) {
+        self.entries += 1;
+        let command = CommandId(self.entries);
+        let Some(process) = &mut self.device.process else {
+            return;
+        };
+        process.commands.insert(command);
+        self.agent_handles(
+            if manage {
+                Event::Manage(command)
+            } else {
+                Event::Unmanage(command)
+            },
+            None,
+        );
+    }
+
+    pub fn agent_is_configured(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.device.settings);
+        let settings = Box::new(self.device.settings.clone());
+        self.agent_handles(Event::Configured(settings), None);
+    }
+
+    pub fn agent_deadline(&mut self, number: u64) {
+        if self
+            .device
+            .process
+            .as_ref()
+            .is_some_and(|process| process.deadline == number)
+        {
+            self.agent_handles(Event::Deadline, None);
+        }
+    }
+
+    /// One step, whole or not. `message`: the number of the broker's message that is handled.
+    pub fn agent_handles(&mut self, event: Event, message: Option<u64>) {
+        let Some(process) = &self.device.process else { return };
+        let run = process.run;
+        let now = self.device.now(self.now);
+        let mut step = process.agent.handle(now, &event, Says::Works);
+        self.describe(&event, &step);
+        self.count_steps();
+        let critical = matches!(event, Event::RebootEnded { .. } | Event::Started)
+            || step.after.iter().any(|after| matches!(after, After::Reboot(_)));
+        if self.dies(Point::Owe, critical) {
+            return;
+        }
+        match self.write(&step, &event, critical) {
+            Written::Died => return,
+            Written::Refused if step.commit.is_some() => {
+                let Some(process) = &self.device.process else { return };
+                step = process.agent.handle(now, &event, Says::Refuses(FULL));
+                assert!(step.commit.is_none(), "a step for a disk that refuses writes nothing");
+                note!(self, "  the disk refuses");
+                if let Written::Died = self.write(&step, &event, critical) {
+                    return;
+                }
+            }
+            Written::Whole | Written::Refused => {}
+        }
+        if let Some(durable) = &step.commit {
+            self.committed(durable, message);
+        }
+        if self.dies(Point::Adopt, critical) {
+            return;
+        }
+        if let Some(process) = &mut self.device.process {
+            process.agent.adopt(&step, &event);
+        }
+        self.check_acknowledged(&event, &step);
+        for after in step.after {
+            if self.dies(Point::Effect, critical) {
+                return;
+            }
+            self.carry_out(after);
+        }
+        if self.device.process.as_ref().is_some_and(|process| process.run == run) {
+            self.plan_deadline(now, &event);
+        }
+    }
+
+    fn write(&mut self, step: &Step, event: &Event, critical: bool) -> Written {
+        for (id, record) in &step.owe {
+            if !self.device.disk.append(self.now, *id, record) {
+                self.counts.add(Thing::DiskRefused);
+                return Written::Refused;
+            }
+            self.owed(*id, event);
+        }
+        if self.dies(Point::Commit, critical) {
+            return Written::Died;
+        }
+        if let Some(durable) = &step.commit
+            && !self.device.disk.commit(durable)
+        {
+            self.counts.add(Thing::DiskRefused);
+            return Written::Refused;
+        }
+        Written::Whole
+    }
+
+    fn carry_out(&mut self, after: After) {
+        let Some(process) = &mut self.device.process else {
+            return;
+        };
+        match after {
+            After::Ack(ack) => {
+                assert!(process.acknowledged.insert(ack), "a message is acknowledged twice");
+                self.acknowledge(Who::Agent, ack.0);
+            }
+            After::Reboot(op) => {
+                let run = process.run;
+                self.check_reboot();
+                let at = self.now + self.random.skewed(1, 20_000);
+                self.at(at, Happening::LogindIsAsked { run, op });
+            }
+            After::Effect(Effect::Publish { id, topic, payload }) => {
+                process.publishes.insert(id);
+                let waiting = process.publishes.len();
+                assert!(waiting <= 10, "{waiting} publishes wait for their acknowledgement");
+                let message = self.message(&topic, &payload);
+                self.check_published(&message);
+                self.publish(Who::Agent, id.0, message);
+            }
+            After::Effect(Effect::Settle(id)) => {
+                self.check_settle(id);
+                self.device.disk.remove(self.now, id);
+            }
+            After::Effect(Effect::ReleaseDelayLock) => self.delay_lock_goes(true),
+            After::Effect(Effect::Reply(command, _)) => {
+                assert!(process.commands.remove(&command), "a command has one reply");
+            }
+            After::Effect(Effect::Say(say)) => note!(self, "  log: {}", say.text),
+        }
+    }
+
+    fn plan_deadline(&mut self, now: Now, event: &Event) {
+        let Some(process) = &mut self.device.process else {
+            return;
+        };
+        self.entries += 1;
+        let number = self.entries;
+        process.deadline = number;
+        if let Some(at) = process.agent.next_deadline() {
+            let wait = at.saturating_sub(now.boottime);
+            let served = matches!(event, Event::Deadline) && wait.is_zero();
+            assert!(!served, "the deadline that was just served comes again");
+            let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).expect("not that long");
+            self.at(self.now + ms, Happening::AgentDeadline { number });
+        }
+    }
+
+    /// Whether the process, or the whole host, dies here.
+    fn dies(&mut self, point: Point, critical: bool) -> bool {
+        let odds = if critical {
+            self.plan.death_if_critical
+        } else {
+            self.plan.death
+        };
+        if self.quiet || !self.random.one_in(odds) {
+            return false;
+        }
+        let power = self.random.one_in(3);
+        self.counts.add(match (point, power) {
+            (Point::Owe, false) => Thing::KilledBeforeOwe,
+            (Point::Commit, false) => Thing::KilledBeforeCommit,
+            (Point::Adopt, false) => Thing::KilledBeforeAdopt,
+            (Point::Effect, false) => Thing::KilledBetweenEffects,
+            (Point::Owe, true) => Thing::CutBeforeOwe,
+            (Point::Commit, true) => Thing::CutBeforeCommit,
+            (Point::Adopt, true) => Thing::CutBeforeAdopt,
+            (Point::Effect, true) => Thing::CutBetweenEffects,
+        });
+        note!(self, "  dies before: {point:?}");
+        if power {
+            self.power_is_cut();
+        } else {
+            self.agent_is_killed();
+        }
+        true
+    }
+
+    /// SIGKILL; systemd starts it again.
+    pub fn agent_is_killed(&mut self) {
+        if self.device.process.take().is_none() {
+            return;
+        }
+        note!(self, "the agent is killed");
+        self.client_dies(Who::Agent, true);
+        self.delay_lock_goes(false);
+        let delay = if self.random.one_in(6) {
+            self.random.between(60_000, 240_000)
+        } else {
+            self.random.skewed(100, 20_000)
+        };
+        let boot = self.device.boot;
+        self.at(self.now + delay, Happening::AgentStarts { boot });
+    }
+
+    fn describe(&mut self, event: &Event, step: &Step) {
+        if self.trace {
+            let what = match event {
+                Event::Message(message) => {
+                    let dup = if message.dup { ", DUP" } else { "" };
+                    format!("{}{dup} {}", message.topic, String::from_utf8_lossy(&message.payload))
+                }
+                Event::Configured(_) => "configured".to_owned(),
+                other => format!("{other:?}"),
+            };
+            let commit = if step.commit.is_some() { ", commits" } else { "" };
+            note!(self, "agent: {what} (owes {}{commit})", step.owe.len());
+        }
+    }
+
+    /// The task that asked logind brings its answer.
+    pub fn logind_answers(&mut self, run: u64, op: OpId, outcome: RebootOutcome) {
+        if self.device.process.as_ref().is_some_and(|process| process.run == run) {
+            if outcome == RebootOutcome::Accepted {
+                self.truth.accepted_in = Some(self.device.boot);
+            }
+            if let Some(going) = &mut self.device.logind.going {
+                going.lock_is_the_daemons = true;
+                going.agent_knows = outcome == RebootOutcome::Accepted;
+            }
+            self.agent_handles(Event::RebootEnded { op, outcome }, None);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The device's disk: the state file, written whole or not at all, and the outbox, whose latest records a power cut may
+//! take.
+
+use std::collections::BTreeMap;
+
+use iotdm::agent::{Durable, OweId};
+
+use crate::random::Random;
+
+/// How long an outbox record may wait for the disk, in milliseconds.
+const SYNC_EVERY: u64 = 1000;
+
+#[derive(Debug, Clone)]
+enum Change {
+    Append(OweId, Vec<u8>),
+    Remove(OweId),
+}
+
+/// What is on it.
+#[derive(Debug, Default)]
+pub struct Disk {
+    full: bool,
+    state: Vec<u8>,
+    /// The same, as a value.
+    pub durable: Durable,
+    synced: BTreeMap<OweId, Vec<u8>>,
+    /// Written by the process, with the time; not on the medium yet.
+    unsynced: Vec<(u64, Change)>,
+    /// Removals that the full disk refused; the process makes up for them.
+    removals: Vec<OweId>,
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        Disk {
+            state: b"{}".to_vec(),
+            ..Disk::default()
+        }
+    }
+
+    /// The outbox as the process sees it.
+    fn outbox(&self) -> BTreeMap<OweId, Vec<u8>> {
+        let mut outbox = self.synced.clone();
+        for (_, change) in &self.unsynced {
+            apply(&mut outbox, change);
+        }
+        outbox
+    }
+
+    pub fn holds(&self, id: OweId) -> bool {
+        let last = self.unsynced.iter().rev().find_map(|(_, change)| match change {
+            Change::Append(of, _) if *of == id => Some(true),
+            Change::Remove(of) if *of == id => Some(false),
+            _ => None,
+        });
+        last.unwrap_or_else(|| self.synced.contains_key(&id))
+    }
+
+    pub fn outbox_is_empty(&self) -> bool {
+        self.outbox().is_empty()
+    }
+
+    /// False when the disk refuses. A record that is there already stays as it is, and must be the same.
+    pub fn append(&mut self, now: u64, id: OweId, record: &[u8]) -> bool {
+        if self.holds(id) {
+            assert_eq!(self.outbox()[&id], record, "the record on the disk is another one");
+            return true;
+        }
+        if self.full {
+            return false;
+        }
+        self.unsynced.push((now, Change::Append(id, record.to_vec())));
+        true
+    }
+
+    pub fn remove(&mut self, now: u64, id: OweId) {
+        if self.full {
+            self.removals.push(id);
+        } else if self.holds(id) {
+            self.unsynced.push((now, Change::Remove(id)));
+        }
+    }
+
+    /// From now on it refuses everything, or takes it again.
+    pub fn fills(&mut self, now: u64, full: bool) {
+        self.full = full;
+        if !full {
+            for id in std::mem::take(&mut self.removals) {
+                self.remove(now, id);
+            }
+        }
+    }
+
+    /// The process is gone: what it wanted removed comes back.
+    pub fn process_died(&mut self) {
+        self.removals.clear();
+    }
+
+    /// Everything owed so far, and then the state. False when the disk refuses.
+    pub fn commit(&mut self, durable: &Durable) -> bool {
+        if self.full {
+            return false;
+        }
+        self.sync();
+        self.state = durable.to_json();
+        self.durable = durable.clone();
+        true
+    }
+
+    pub fn sync(&mut self) {
+        for (_, change) in std::mem::take(&mut self.unsynced) {
+            apply(&mut self.synced, &change);
+        }
+    }
+
+    /// Takes some of the latest changes away. Returns the records that are gone.
+    pub fn power_cut(&mut self, now: u64, random: &mut Random) -> Vec<OweId> {
+        let before = self.outbox();
+        let old = self.unsynced.iter().filter(|(at, _)| at + SYNC_EVERY <= now).count();
+        let kept = random.between(old as u64, self.unsynced.len() as u64) as usize;
+        self.unsynced.truncate(kept);
+        self.sync();
+        before.into_keys().filter(|id| !self.synced.contains_key(id)).collect()
+    }
+
+    /// What a start finds.
+    pub fn read(&self) -> (Durable, Vec<(OweId, Vec<u8>)>) {
+        let durable = Durable::from_json(&self.state).expect("what was written can be read");
+        assert_eq!(durable, self.durable, "what was written is what is read");
+        (durable, self.outbox().into_iter().collect())
+    }
+}
+
+fn apply(outbox: &mut BTreeMap<OweId, Vec<u8>>, change: &Change) {
+    match change {
+        Change::Append(id, record) => drop(outbox.insert(*id, record.clone())),
+        Change::Remove(id) => drop(outbox.remove(id)),
+    }
+}

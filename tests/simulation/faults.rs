@@ -1,0 +1,276 @@
+//! What goes wrong, and what people do meanwhile: planned when the run begins, all of it out of the seed. Each run has
+//! its own mix, so that rare things meet each other.
+
+use iotdm::agent::durable::Wish;
+use iotdm::protocol::{Address, Request, ToDevice};
+
+use crate::agent::DEVICE;
+use crate::broker::{Cut, Message, Who};
+use crate::counts::Thing;
+use crate::logind::How;
+use crate::random::Random;
+use crate::world::{Happening, World, note};
+
+/// The mix of a run.
+#[derive(Debug)]
+pub struct Plan {
+    /// Milliseconds that faults go on for.
+    length: u64,
+    /// How many things happen in that time.
+    things: u64,
+    /// The slowest packet, in milliseconds.
+    pub slowest_packet: u64,
+    /// The agent dies at one in so many points of its steps; 0 is never.
+    pub death: u64,
+    /// The same in the steps in which a reboot goes on.
+    pub death_if_critical: u64,
+    /// The service dies at one in so many points of its steps.
+    pub service_death: u64,
+    /// logind does what it is asked.
+    pub logind_is_good: bool,
+    /// How often each kind of fault is drawn.
+    weights: [u64; KINDS],
+    /// The operator asks again and again.
+    eager: bool,
+}
+
+const KINDS: usize = 12;
+
+/// Something that somebody does, or that breaks.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The operator asks for a reboot, as soon as that is possible; so many times at once.
+    Ask {
+        times: u32,
+        patience: u32,
+    },
+    /// A request outside the service's books, without a request id or with one.
+    Raw {
+        kind: u64,
+    },
+    /// A request that was delivered before comes again.
+    Again,
+    Cut(Who, Cut),
+    BrokerRestarts {
+        persistent: bool,
+    },
+    SessionExpires,
+    Part,
+    PartEnds,
+    DiskFull,
+    DiskWorks,
+    AgentDies,
+    PowerCut,
+    OwnReboot,
+    ServiceDies,
+    Manage,
+    Unmanage,
+    Configured,
+    /// Whoever took the device out of management puts it back.
+    Rejoin,
+}
+
+impl Plan {
+    pub fn draw(random: &mut Random) -> Self {
+        let weights = std::array::from_fn(|_| random.pick(&[0, 0, 1, 1, 3]));
+        Plan {
+            length: random.pick(&[1, 3, 10, 30]) * 60_000,
+            things: random.between(2, 12),
+            slowest_packet: random.pick(&[20, 200, 5000]),
+            death: random.pick(&[0, 0, 100, 40]),
+            death_if_critical: random.pick(&[0, 6, 12]),
+            service_death: random.pick(&[0, 0, 60]),
+            logind_is_good: random.one_in(2),
+            weights,
+            eager: random.one_in(8),
+        }
+    }
+}
+
+impl World {
+    pub fn plan_faults(&mut self) {
+        let start = self.now + 5000;
+        let first = start + self.random.skewed(0, self.plan.length);
+        self.at(first, ask(1));
+        let things = if self.plan.eager { 24 } else { self.plan.things };
+        for _ in 0..things {
+            let at = start + self.random.below(self.plan.length);
+            let fault = self.draw_fault();
+            self.at(at, Happening::Fault(fault));
+        }
+        if self.plan.eager {
+            for n in 0..8 {
+                self.at(start + n * 75_000, ask(1));
+            }
+        }
+        let length = if self.plan.eager {
+            self.plan.length.max(700_000)
+        } else {
+            self.plan.length
+        };
+        self.at(start + length, Happening::FaultsEnd);
+    }
+
+    fn draw_fault(&mut self) -> Fault {
+        let total: u64 = self.plan.weights.iter().sum();
+        let mut at = self.random.below(total + 2);
+        let mut kind = KINDS;
+        for (index, weight) in self.plan.weights.iter().enumerate() {
+            if at < *weight {
+                kind = index;
+                break;
+            }
+            at -= weight;
+        }
+        let random = &mut self.random;
+        match kind {
+            0 => Fault::Raw { kind: random.below(8) },
+            1 => Fault::Again,
+            2 | 3 => {
+                let who = random.pick(&[Who::Agent, Who::Agent, Who::Service]);
+                let how = random.pick(&[Cut::Both, Cut::ClientFirst, Cut::BrokerFirst, Cut::Silent]);
+                Fault::Cut(who, how)
+            }
+            4 => Fault::BrokerRestarts {
+                persistent: random.one_in(2),
+            },
+            5 => random.pick(&[Fault::SessionExpires, Fault::Part]),
+            6 => Fault::DiskFull,
+            7 => Fault::AgentDies,
+            8 => Fault::PowerCut,
+            9 => random.pick(&[Fault::OwnReboot, Fault::Configured]),
+            10 => Fault::ServiceDies,
+            11 => random.pick(&[Fault::Manage, Fault::Manage, Fault::Unmanage]),
+            _ => Fault::Ask {
+                times: random.pick(&[1, 1, 2, 3]) as u32,
+                patience: 10,
+            },
+        }
+    }
+
+    pub fn fault(&mut self, fault: Fault) {
+        note!(self, "-- {fault:?}");
+        match fault {
+            Fault::Ask { times, patience } => self.ask(times, patience),
+            Fault::Raw { kind } => self.raw(kind),
+            Fault::Again => {
+                if let Some(count) = self.truth.seen.len().checked_sub(1) {
+                    let message = self.truth.seen[self.random.between(0, count as u64) as usize].clone();
+                    // Without a request id nobody can tell a new one from an old one but by DUP.
+                    let dup = self.random.one_in(2) || &*message.payload == b"{}";
+                    self.deliver_again(message, dup);
+                }
+            }
+            Fault::Cut(who, how) => self.cut(who, how),
+            Fault::BrokerRestarts { persistent } => {
+                let ms = self.random.skewed(500, 120_000);
+                self.broker_restarts(persistent, ms);
+            }
+            Fault::SessionExpires => {
+                let who = self.random.pick(&[Who::Agent, Who::Service]);
+                self.cut(who, Cut::Both);
+                self.session_is_lost(who);
+            }
+            Fault::Part => {
+                self.parted = true;
+                self.cut(Who::Agent, Cut::Silent);
+                let at = self.now + self.random.skewed(2000, 600_000);
+                self.at(at, Happening::Fault(Fault::PartEnds));
+            }
+            Fault::PartEnds => self.parted = false,
+            Fault::DiskFull => {
+                self.device.disk.fills(self.now, true);
+                let at = self.now + self.random.skewed(1000, 300_000);
+                self.at(at, Happening::Fault(Fault::DiskWorks));
+            }
+            Fault::DiskWorks => self.device.disk.fills(self.now, false),
+            Fault::AgentDies => {
+                self.counts.add(Thing::AgentKilled);
+                self.agent_is_killed();
+            }
+            Fault::PowerCut => self.power_is_cut(),
+            Fault::OwnReboot => {
+                if self.device.up && self.device.logind.going.is_none() {
+                    self.logind_accepts(How::InTime, false);
+                }
+            }
+            Fault::ServiceDies => self.service_is_killed(),
+            Fault::Manage => self.agent_is_commanded(true),
+            Fault::Unmanage => {
+                self.counts.add(Thing::Unmanaged);
+                self.agent_is_commanded(false);
+            }
+            Fault::Configured => {
+                let lifetime = self.random.pick(&[0, 3600, 86_400]);
+                let reboot_enabled = !self.random.one_in(3);
+                self.agent_is_configured(|settings| {
+                    settings.lifetime = lifetime;
+                    settings.reboot_enabled = reboot_enabled;
+                });
+            }
+            Fault::Rejoin => {
+                let managed = |wish| wish == Wish::Managed;
+                let process = self.device.process.as_ref();
+                if process.is_some_and(|process| !managed(process.agent.durable().wish)) {
+                    self.agent_is_commanded(true);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, times: u32, patience: u32) {
+        if self.operator.may_ask() {
+            for _ in 0..times {
+                let timeout = self.random.pick(&[60, 600, 1800, 1800]);
+                self.operator_asks(timeout);
+            }
+        } else if patience > 0 && !self.quiet {
+            let patience = patience - 1;
+            self.at(self.now + 10_000, Happening::Fault(Fault::Ask { times, patience }));
+        }
+    }
+
+    fn raw(&mut self, kind: u64) {
+        let number = self.random.next();
+        let (kind, payload) = match kind {
+            0 | 1 => (ToDevice::Reboot, "{}".to_owned()),
+            2 | 3 => (ToDevice::Reboot, format!(r#"{{"reqId":"raw-{number}"}}"#)),
+            4 => (ToDevice::Observe, format!(r#"{{"reqId":"raw-{number}"}}"#)),
+            5 => (ToDevice::FactoryReset, format!(r#"{{"reqId":"raw-{number}"}}"#)),
+            6 => {
+                let d = Request::Cancel(vec!["mgmt.firmware".into()]);
+                (d.kind(), format!(r#"{{"reqId":"raw-{number}"}}"#))
+            }
+            _ => (ToDevice::Update, "nonsense".to_owned()),
+        };
+        let topic = kind.topic(&Address::Device(DEVICE.parse().expect("a name")));
+        let message = self.message(&topic, payload.as_bytes());
+        self.deliver_again(message, false);
+    }
+
+    /// A new message.
+    pub fn message(&mut self, topic: &str, payload: &[u8]) -> Message {
+        self.messages += 1;
+        Message {
+            topic: topic.into(),
+            payload: payload.into(),
+            number: self.messages,
+            boot: self.device.boot,
+        }
+    }
+
+    /// From now on everything works.
+    pub fn faults_end(&mut self) {
+        note!(self, "-- no more faults");
+        self.quiet = true;
+        self.parted = false;
+        self.device.disk.fills(self.now, false);
+        for minutes in [1, 5, 10, 20] {
+            self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
+        }
+    }
+}
+
+fn ask(times: u32) -> Happening {
+    Happening::Fault(Fault::Ask { times, patience: 10 })
+}

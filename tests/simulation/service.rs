@@ -1,0 +1,195 @@
+//! The shell around the service's brain, which may die between its transaction and its effects, and the operator.
+
+use std::collections::BTreeMap;
+
+use iotdm::protocol::Device;
+use iotdm::service::brain::{
+    AckToken, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, RequestRow, Rows, Service,
+    Status, StatusRow,
+};
+
+use crate::agent::{DEVICE, START};
+use crate::broker::Who;
+use crate::client::Told;
+use crate::counts::Thing;
+use crate::world::{Happening, World, note};
+
+/// The service's process and its registry.
+pub struct Operator {
+    service: Option<Service>,
+    deadlines: u64,
+    devices: BTreeMap<Device, DeviceRow>,
+    requests: BTreeMap<i64, RequestRow>,
+    statuses: BTreeMap<(i64, Device), StatusRow>,
+}
+
+impl Operator {
+    pub fn new() -> Self {
+        Operator {
+            service: None,
+            deadlines: 0,
+            devices: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+        }
+    }
+
+    fn rows(&self) -> Rows {
+        Rows {
+            devices: self.devices.values().cloned().collect(),
+            requests: self.requests.values().cloned().collect(),
+            statuses: self.statuses.values().cloned().collect(),
+        }
+    }
+
+    /// Whether a request could be made now.
+    pub fn may_ask(&self) -> bool {
+        self.service.is_some() && self.devices.values().any(|row| row.managed.is_some())
+    }
+}
+
+impl World {
+    pub fn service_starts(&mut self) {
+        if self.operator.service.is_some() {
+            return;
+        }
+        note!(self, "the service starts");
+        let rows = self.operator.rows();
+        self.operator.service = Some(Service::restore(self.random.bytes(), rows));
+        self.client_starts(Who::Service);
+        self.plan_service_deadline();
+    }
+
+    /// SIGKILL; started again after a while.
+    pub fn service_is_killed(&mut self) {
+        if self.operator.service.take().is_none() {
+            return;
+        }
+        note!(self, "the service is killed");
+        self.counts.add(Thing::ServiceKilled);
+        self.client_dies(Who::Service, true);
+        let delay = self.random.skewed(200, 240_000);
+        self.at(self.now + delay, Happening::ServiceStarts);
+    }
+
+    pub fn service_is_told(&mut self, told: Told) {
+        let event = match told {
+            // Only with its subscription is the service connected.
+            Told::Connected { .. } => return,
+            Told::Subscribed { session_present } => Event::Connected { session_present },
+            Told::Disconnected => Event::Disconnected,
+            Told::Published(id) => Event::Published(PublishId(id)),
+            Told::NotPublished(id) => Event::NotPublished(PublishId(id)),
+            Told::Message { message, token, .. } => Event::Message(Incoming {
+                topic: message.topic.to_string(),
+                payload: message.payload.to_vec(),
+                retained: false,
+                ack: AckToken(token),
+            }),
+        };
+        self.service_handles(event);
+    }
+
+    /// An operator asks for a reboot.
+    pub fn operator_asks(&mut self, timeout: u64) {
+        self.service_handles(Event::Create(NewRequest {
+            action: "device/reboot".to_owned(),
+            devices: vec![DEVICE.parse().expect("a name")],
+            timeout: Some(timeout),
+            ..NewRequest::default()
+        }));
+    }
+
+    pub fn service_deadline(&mut self, number: u64) {
+        if number == self.operator.deadlines {
+            self.service_handles(Event::Deadline);
+        }
+    }
+
+    fn service_dies(&mut self) -> bool {
+        let dies = !self.quiet && self.random.one_in(self.plan.service_death);
+        if dies {
+            self.counts.add(Thing::ServiceKilledInStep);
+            self.service_is_killed();
+        }
+        dies
+    }
+
+    fn service_handles(&mut self, event: Event) {
+        let now = Now {
+            unix_ms: i64::try_from(START * 1000 + self.now).expect("not that long"),
+        };
+        let Some(service) = &mut self.operator.service else {
+            return;
+        };
+        let step = service.handle(now, event);
+        if self.service_dies() {
+            return;
+        }
+        for change in step.changes {
+            self.service_commits(change);
+        }
+        for effect in step.effects {
+            if self.service_dies() {
+                return;
+            }
+            match effect {
+                Effect::Publish { id, topic, payload } => {
+                    let message = self.message(&topic, &payload);
+                    self.publish(Who::Service, id.0, message);
+                }
+                Effect::Ack(token) => self.acknowledge(Who::Service, token.0),
+                Effect::Reply(reply) => note!(self, "operator: {reply:?}"),
+                Effect::Say(line) => note!(self, "service: {}", line.text),
+            }
+        }
+        self.plan_service_deadline();
+    }
+
+    fn service_commits(&mut self, change: Change) {
+        match change {
+            Change::PutDevice(row) => drop(self.operator.devices.insert(row.device.clone(), *row)),
+            Change::PutRequest(row) => drop(self.operator.requests.insert(row.number, row)),
+            Change::PutStatus(row) => {
+                let key = (row.request, row.device.clone());
+                let before = self.operator.statuses.insert(key, row.clone());
+                if before.is_some_and(|before| before.status == Status::InProgress) && row.is_complete() {
+                    self.check_status(&row);
+                }
+            }
+            Change::DeleteRequest(number) => {
+                self.operator.requests.remove(&number);
+                self.operator.statuses.retain(|(request, _), _| *request != number);
+            }
+            Change::AddLog(_) | Change::ClearLogs(_) | Change::AddErrorCode(_) | Change::ClearErrorCodes(_) => {}
+        }
+    }
+
+    fn plan_service_deadline(&mut self) {
+        self.operator.deadlines += 1;
+        let number = self.operator.deadlines;
+        let deadline = self.operator.service.as_ref().and_then(Service::next_deadline);
+        if let Some(at) = deadline {
+            let at = u64::try_from(at).unwrap_or(0).saturating_sub(START * 1000);
+            self.at(at, Happening::ServiceDeadline { number });
+        }
+    }
+
+    /// Long after the last fault every request has ended, and the device is managed.
+    pub fn check_operator_settled(&self) {
+        let managed = self.operator.devices.values().all(|row| row.managed.is_some());
+        assert!(
+            managed && !self.operator.devices.is_empty(),
+            "the service does not have the device as managed"
+        );
+        for row in self.operator.statuses.values() {
+            assert!(row.is_complete(), "still in progress: {row:?}");
+        }
+        let rows = self.operator.service.as_ref().expect("the service runs").rows();
+        assert_eq!(
+            rows,
+            self.operator.rows(),
+            "what the service knows is what it has written"
+        );
+    }
+}

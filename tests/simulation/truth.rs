@@ -1,0 +1,461 @@
+//! What really happened, seen from outside the brains, and the promises that are measured against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use iotdm::agent::durable::RebootPhase;
+use iotdm::agent::{After, Durable, Event, OweId, Step};
+use iotdm::protocol::{Address, ReqId, Response, ToDevice, ToService, json};
+use iotdm::service::brain::{Status, StatusRow};
+
+use crate::broker::Message;
+use crate::counts::Thing;
+use crate::logind::How;
+use crate::world::{World, note};
+
+/// More steps than this in a second are a busy loop.
+const MAX_STEPS: u32 = 300;
+/// A boot shorter than this is a short one, in milliseconds.
+const SHORT_BOOT: u64 = 10 * 60 * 1000;
+
+/// A request as the device got it.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// How often it reached the agent.
+    delivered: u32,
+    /// The boot in which it last did.
+    delivered_in: u32,
+    /// The boot in which it first was on the disk.
+    handled_in: Option<u32>,
+    /// The answer on the disk.
+    on_disk: Option<u16>,
+    /// The answer that was last handed to the session.
+    answered: Option<u16>,
+    /// The answer that last reached the broker.
+    at_broker: Option<u16>,
+    /// It was refused, and a crash made the agent forget the answer.
+    forgotten: bool,
+    /// An answer was lost between broker and service.
+    lost: bool,
+    /// How many reboots it caused.
+    reboots: u32,
+}
+
+/// The record.
+#[derive(Debug, Default)]
+pub struct Truth {
+    pub requests: BTreeMap<String, Request>,
+    /// Reboot requests as the broker delivered them.
+    pub seen: Vec<Message>,
+    /// Answers that are in the outbox on the disk.
+    pub owed: BTreeMap<OweId, String>,
+    /// The boot in which the agent last heard from logind that a reboot is accepted.
+    pub accepted_in: Option<u32>,
+    /// When the agent last published a manage.
+    managed_at: u64,
+    /// Messages without a request id that were executed.
+    executed: BTreeSet<u64>,
+    /// A reboot is on the disk.
+    reboot_on_disk: bool,
+    /// Reboots in a row that ended a short boot.
+    short_boots: u32,
+    /// Steps in this second.
+    steps: (u64, u32),
+    /// Something was lost with a session.
+    pub messages_lost: bool,
+}
+
+fn request_id(payload: &[u8]) -> Option<String> {
+    let envelope = json::envelope(payload);
+    let req_id = envelope.map_or_else(|malformed| malformed.req_id, |envelope| envelope.req_id);
+    req_id.map(|req_id: ReqId| req_id.as_str().to_owned())
+}
+
+fn is_reboot(topic: &str) -> bool {
+    matches!(ToDevice::parse(topic), Ok((Address::Device(_), ToDevice::Reboot)))
+}
+
+impl World {
+    pub fn count_steps(&mut self) {
+        let second = self.now / 1000;
+        let (last, steps) = self.truth.steps;
+        self.truth.steps = (second, if last == second { steps + 1 } else { 1 });
+        assert!(
+            self.truth.steps.1 <= MAX_STEPS,
+            "more than {MAX_STEPS} steps in a second"
+        );
+    }
+
+    /// A request reaches the agent.
+    pub fn request_arrives(&mut self, message: &Message) {
+        let reboot = is_reboot(&message.topic);
+        if let Ok((_, ToDevice::Response)) = ToDevice::parse(&message.topic) {
+            return;
+        }
+        if reboot && self.truth.seen.len() < 16 {
+            self.truth.seen.push(message.clone());
+        }
+        let Some(req_id) = request_id(&message.payload) else {
+            return;
+        };
+        let boot = self.device.boot;
+        let request = self.truth.requests.entry(req_id).or_default();
+        if request.delivered > 0 && reboot {
+            self.counts.add(Thing::Redelivered);
+            if request.delivered_in != boot {
+                self.counts.add(Thing::RedeliveredAfterBoot);
+            }
+        }
+        request.delivered += 1;
+        request.forgotten = false;
+        request.delivered_in = boot;
+    }
+
+    /// The disk has taken the durable memory.
+    pub fn committed(&mut self, durable: &Durable, message: Option<u64>) {
+        let boot = self.device.boot;
+        for handled in &durable.handled {
+            let request = self.truth.requests.entry(handled.req_id.clone()).or_default();
+            let first = *request.handled_in.get_or_insert(boot);
+            let rc = handled.answer.as_ref().map(|answer| answer.rc.0);
+            if rc == request.on_disk {
+                continue;
+            }
+            request.on_disk = rc;
+            match rc {
+                Some(202) => assert!(
+                    first < boot || self.truth.accepted_in == Some(boot),
+                    "202 although logind has not accepted"
+                ),
+                Some(_) => assert!(first == boot, "a refusal although the host has rebooted"),
+                None => {}
+            }
+        }
+        let before = std::mem::replace(&mut self.truth.reboot_on_disk, durable.reboot().is_some());
+        let Some(reboot) = durable.reboot() else { return };
+        if reboot.requests.len() > 1 {
+            self.counts.add(Thing::Joined);
+        }
+        if !before && reboot.requests.is_empty() {
+            self.counts.add(Thing::NoReqId);
+            let number = message.expect("a reboot begins with a message");
+            assert!(self.truth.executed.insert(number), "a message is executed twice");
+        }
+    }
+
+    /// Answers that the outbox on the disk has now.
+    pub fn owed(&mut self, id: OweId, event: &Event) {
+        if let Event::Message(message) = event
+            && let Some(req_id) = request_id(&message.payload)
+        {
+            self.truth.owed.insert(id, req_id);
+        }
+    }
+
+    /// The agent has handled a message and goes on to acknowledge it.
+    pub fn check_acknowledged(&mut self, event: &Event, step: &Step) {
+        let Event::Message(message) = event else { return };
+        let acks = step.after.iter().filter(|after| **after == After::Ack(message.ack));
+        assert_eq!(acks.count(), 1, "a message is acknowledged once, full disk or not");
+        if !is_reboot(&message.topic) {
+            return;
+        }
+        let reboots = step.after.iter().any(|after| matches!(after, After::Reboot(_)));
+        match request_id(&message.payload) {
+            Some(req_id) => {
+                let on_disk = self
+                    .device
+                    .disk
+                    .durable
+                    .handled
+                    .iter()
+                    .any(|handled| handled.req_id == req_id);
+                assert!(
+                    on_disk || !step.owe.is_empty() || self.agent_is_unsaved(),
+                    "acknowledged, and nowhere on the disk"
+                );
+            }
+            None if message.dup => {
+                self.counts.add(Thing::DupNotExecuted);
+                assert!(!reboots, "executed although nobody knows whether it was before");
+            }
+            None => {}
+        }
+    }
+
+    pub fn agent_is_unsaved(&self) -> bool {
+        let process = self.device.process.as_ref();
+        process.is_some_and(|process| process.agent.status().unsaved)
+    }
+
+    /// The agent goes on to ask logind.
+    pub fn check_reboot(&mut self) {
+        let reboot = self.device.disk.durable.reboot();
+        let boot_id = format!("boot-{}", self.device.boot);
+        assert!(
+            reboot.is_some_and(|reboot| reboot.phase == RebootPhase::Asked && reboot.boot_id == boot_id),
+            "logind is asked, and that is not on the disk"
+        );
+        self.truth.accepted_in = None;
+    }
+
+    /// The requests of the reboot that is on the disk.
+    pub fn requests_of_reboot(&self) -> Vec<String> {
+        let durable = &self.device.disk.durable;
+        let keys = durable
+            .reboot()
+            .map(|reboot| reboot.requests.as_slice())
+            .unwrap_or_default();
+        let of_reboot = durable.handled.iter().filter(|handled| keys.contains(&handled.key));
+        of_reboot.map(|handled| handled.req_id.clone()).collect()
+    }
+
+    /// The agent hands a message to its session.
+    pub fn check_published(&mut self, message: &Message) {
+        let boot = self.device.boot;
+        match ToService::parse(&message.topic) {
+            Ok((_, ToService::Manage)) => {
+                for (req_id, request) in &self.truth.requests {
+                    assert!(
+                        request.handled_in != Some(boot) || request.answered != Some(202),
+                        "a manage between the 202 of {req_id} and its reboot"
+                    );
+                }
+                self.truth.managed_at = self.now;
+                let managed = self
+                    .device
+                    .process
+                    .as_ref()
+                    .is_some_and(|process| process.agent.status().managed);
+                if managed {
+                    self.counts.add(Thing::Renewed);
+                }
+            }
+            Ok((_, ToService::Response)) => {
+                let response = Response::parse(&message.payload).expect("the agent's own response");
+                self.check_answer(&response);
+            }
+            Ok(_) => {}
+            Err(error) => panic!("published on no topic of the protocol: {error}"),
+        }
+    }
+
+    fn check_answer(&mut self, response: &Response) {
+        let (boot, rc) = (self.device.boot, response.rc.0);
+        let text = response.message.as_deref().unwrap_or_default();
+        note!(self, "  answers {rc} to {}: {text}", response.req_id);
+        for (words, thing) in [
+            ("did not happen", Thing::DidNotHappen),
+            ("not executed", Thing::NotExecuted),
+            ("in a row", Thing::LoopBreaker),
+        ] {
+            if text.contains(words) {
+                self.counts.add(thing);
+            }
+        }
+        let unsaved = self.agent_is_unsaved();
+        let request = self
+            .truth
+            .requests
+            .get_mut(response.req_id.as_str())
+            .expect("only requests are answered");
+        request.answered = Some(rc);
+        if rc == 202 {
+            let rebooted = request.handled_in.is_some_and(|first| first < boot);
+            assert!(
+                rebooted || self.truth.accepted_in == Some(boot),
+                "202 although logind has not accepted"
+            );
+            assert!(
+                request.on_disk == Some(202) || unsaved,
+                "202 before that is on the disk"
+            );
+        } else {
+            assert!(
+                request.handled_in.is_none_or(|first| first == boot) || request.on_disk == Some(rc),
+                "{rc} although the host has rebooted"
+            );
+            let coming = self
+                .device
+                .logind
+                .going
+                .as_ref()
+                .filter(|going| going.how == How::InTime);
+            assert!(
+                coming.is_none_or(|going| !going.requests.iter().any(|it| it == response.req_id.as_str())),
+                "{rc} although logind is about to reboot the host for it"
+            );
+        }
+    }
+
+    /// The delay lock is let go of in good order.
+    pub fn check_release(&mut self) {
+        let known = self.device.logind.going.as_ref().is_some_and(|going| going.agent_knows);
+        if self.agent_is_unsaved() || !known {
+            return;
+        }
+        for req_id in self.requests_of_reboot() {
+            let at_broker = self.truth.requests[&req_id].at_broker;
+            assert_eq!(
+                at_broker,
+                Some(202),
+                "the host may go down, and the broker does not have the 202"
+            );
+        }
+    }
+
+    /// The process is gone. A refusal that did nothing and that the disk did not take is gone with it.
+    pub fn process_died(&mut self) {
+        self.device.disk.process_died();
+        let owed: BTreeSet<&String> = self.truth.owed.values().collect();
+        for (req_id, request) in &mut self.truth.requests {
+            let handled = request.handled_in.is_some();
+            let kept = handled || owed.contains(req_id);
+            if !kept && (request.answered.is_none() || request.answered != request.at_broker) {
+                request.forgotten = true;
+                self.counts.add(Thing::RefusalForgotten);
+            }
+            // Told while the disk refused: the next run knows only what was before.
+            request.forgotten |= handled && request.answered.is_some() && request.answered != request.on_disk;
+        }
+    }
+
+    /// An outbox record is taken off the disk.
+    pub fn check_settle(&mut self, id: OweId) {
+        if let Some(req_id) = self.truth.owed.remove(&id) {
+            let request = &self.truth.requests[&req_id];
+            let carried_out = request.handled_in.is_some();
+            assert!(
+                carried_out || request.at_broker.is_some(),
+                "forgotten before the broker had it"
+            );
+        }
+    }
+
+    /// The broker has taken a message for the service.
+    pub fn broker_has(&mut self, message: &Message) {
+        match ToService::parse(&message.topic) {
+            Ok((_, ToService::Response)) => {
+                let response = Response::parse(&message.payload).expect("the agent's own response");
+                let request = self.truth.requests.get_mut(response.req_id.as_str());
+                request.expect("only requests are answered").at_broker = Some(response.rc.0);
+            }
+            Ok((_, ToService::Manage)) => {
+                for (req_id, request) in &self.truth.requests {
+                    assert!(
+                        request.handled_in != Some(message.boot) || request.at_broker != Some(202),
+                        "the service takes {req_id} for complete"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A message went with a session of the broker.
+    pub fn lost(&mut self, message: &Message) {
+        self.counts.add(Thing::MessageLost);
+        self.truth.messages_lost = true;
+        if let Ok((_, ToService::Response)) = ToService::parse(&message.topic)
+            && let Ok(response) = Response::parse(&message.payload)
+            && let Some(request) = self.truth.requests.get_mut(response.req_id.as_str())
+        {
+            request.lost = true;
+        }
+    }
+
+    /// Whether the host goes down soon after it came up. A boot that was long enough is where counting begins anew.
+    pub fn boot_is_short(&mut self) -> bool {
+        let short = self.device.uptime(self.now) < SHORT_BOOT;
+        if !short {
+            self.truth.short_boots = 0;
+        }
+        short
+    }
+
+    /// The host is down in good order.
+    pub fn host_rebooted(&mut self) {
+        let short = self.boot_is_short();
+        let Some(going) = &self.device.logind.going else { return };
+        if !going.by_agent {
+            return self.counts.add(Thing::OwnReboot);
+        }
+        if going.how == How::Late {
+            return self.counts.add(Thing::LateReboot);
+        }
+        self.counts.add(Thing::Reboot);
+        assert!(
+            self.truth.managed_at <= going.since,
+            "a manage after logind had accepted"
+        );
+        assert!(self.device.disk.durable.reboot().is_some(), "given up, and it happened");
+        for req_id in self.requests_of_reboot() {
+            let request = self.truth.requests.get_mut(&req_id).expect("it was delivered");
+            request.reboots += 1;
+            assert_eq!(request.reboots, 1, "{req_id} has rebooted the host twice");
+        }
+        if short {
+            self.truth.short_boots += 1;
+            assert!(
+                self.truth.short_boots <= 3,
+                "a fourth reboot in a row within 10 minutes"
+            );
+        }
+    }
+
+    /// The service takes a request for complete.
+    pub fn check_status(&mut self, row: &StatusRow) {
+        note!(self, "service: {} is {:?}, {:?}", row.req_id, row.status, row.message);
+        match row.status {
+            Status::Success => {
+                self.counts.add(Thing::Success);
+                let request = self.truth.requests.get(row.req_id.as_str());
+                let rebooted = |request: &Request| request.handled_in.is_some_and(|first| first < self.device.boot);
+                assert!(
+                    request.is_some_and(|request| rebooted(request) || request.lost),
+                    "success without a reboot"
+                );
+            }
+            Status::Failure => self.counts.add(Thing::Failure),
+            Status::TimedOut => self.counts.add(Thing::TimedOut),
+            Status::InProgress => {}
+        }
+    }
+
+    /// Long after the last fault.
+    pub fn check_settled(&mut self) {
+        let process = self.device.process.as_ref().expect("the agent runs");
+        let status = process.agent.status();
+        assert!(
+            status.managed && status.subscribed,
+            "not managed in the end: {status:?}"
+        );
+        assert!(
+            !status.unsaved && status.busy == "none",
+            "not settled in the end: {status:?}"
+        );
+        assert_eq!((status.owed, status.answers_owed), (0, 0), "something is still owed");
+        assert_eq!(*process.agent.durable(), self.device.disk.durable);
+        assert!(self.device.disk.outbox_is_empty(), "records are left in the outbox");
+        for client in &self.clients {
+            assert!(client.is_idle(), "something waits in a session: {client:?}");
+        }
+        for who in [crate::broker::Who::Agent, crate::broker::Who::Service] {
+            let session = self.broker.session(who);
+            assert!(session.queue.is_empty(), "not acknowledged: {session:?}");
+        }
+        self.check_operator_settled();
+        for (req_id, request) in &self.truth.requests {
+            let answered = request.answered.is_some() && request.answered == request.at_broker;
+            assert!(answered || request.forgotten, "{req_id} was not answered: {request:?}");
+            if let Some(first) = request.handled_in {
+                assert!(
+                    request.answered == request.on_disk || request.forgotten,
+                    "{req_id}: {request:?}"
+                );
+                if request.answered == Some(202) {
+                    assert!(first < self.device.boot, "{req_id}: 202, and no reboot");
+                }
+            }
+        }
+    }
+}

@@ -4,9 +4,12 @@
 //! Nothing is decided here. Everything that takes time is a task of its own that comes back as a [`Happening`].
 
 pub mod check;
+mod commands;
+mod configuration;
 mod connection;
 mod disk;
 mod environment;
+mod link;
 mod logging;
 mod pulse;
 mod report;

@@ -4,8 +4,17 @@ use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-use super::connection::View;
-use crate::agent::Status;
+use sd_notify::NotifyState;
+
+use super::configuration::not_configured;
+use super::connection::{Connection, View};
+use super::pulse::notify;
+use super::run::Daemon;
+use super::settings;
+use crate::agent::durable::Wish;
+use crate::agent::{Agent, Status};
+use crate::config::{self, Configuration};
+use crate::host::clock;
 
 /// How the agent stands. Members are only ever added.
 #[derive(Debug, Serialize)]
@@ -39,6 +48,79 @@ pub struct Report {
     /// What was refused when the configuration was last read anew; the older one is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) configuration_trouble: Option<String>,
+}
+
+impl Daemon {
+    /// One line about everything.
+    pub(super) fn summary(&self) -> String {
+        if let Configuration::NotConfigured { missing } = &self.configuration.settings {
+            return not_configured(missing, &self.config_path);
+        }
+        let status = self.agent.as_ref().map(Agent::status);
+        let busy = status.as_ref().map_or("none", |status| status.busy);
+        let connection = match &self.connection {
+            Connection::None | Connection::Connecting | Connection::Connected => "connecting to the service".to_owned(),
+            Connection::Trouble { trouble, .. } => format!("not connected: {trouble}"),
+            Connection::Subscribed(_) => match &status {
+                Some(status) if status.manage_refused.is_some() => {
+                    format!(
+                        "connected, and manage was refused: {}",
+                        status.manage_refused.as_deref().unwrap_or_default()
+                    )
+                }
+                Some(status) if status.wish != Wish::Managed => {
+                    "connected; the device is out of management (iotdm-agent manage takes it back)".to_owned()
+                }
+                Some(status) if status.managed => "managed".to_owned(),
+                _ => "connected, waiting for the service to answer manage".to_owned(),
+            },
+        };
+        match busy {
+            "none" => connection,
+            "reboot asked" => format!("the service asks for a reboot; {connection}"),
+            "reboot accepted" => format!("going down: logind accepted the reboot; {connection}"),
+            busy => format!("busy with {busy}; {connection}"),
+        }
+    }
+
+    pub(super) fn tell_summary(&mut self) {
+        let summary = self.summary();
+        if summary != self.last_summary {
+            notify(&[NotifyState::Status(&summary)]);
+            self.last_summary = summary;
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let (missing, settings) = match &self.configuration.settings {
+            Configuration::NotConfigured { missing } => (missing.clone(), None),
+            Configuration::Configured(settings) => (Vec::new(), Some(settings)),
+        };
+        let url = |url: &config::Url| format!("{}://{}:{}", if url.tls { "mqtts" } else { "mqtt" }, url.host, url.port);
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            summary: self.summary(),
+            configured: settings.is_some(),
+            missing,
+            device: settings.map(|settings| format!("{}/{}", settings.device.type_id, settings.device.id)),
+            client_id: settings.map(|settings| settings::client_id(settings)),
+            service: settings.map(|settings| url(&settings.service.url)),
+            connection: self.connection.view(),
+            agent: self.agent.as_ref().map(Agent::status),
+            boot_id: self.boot_id.clone(),
+            running_for_seconds: self.started.elapsed().as_secs(),
+            clock_set: clock::wall().is_some(),
+            state_directory: self.folder.display().to_string(),
+            disk_trouble: self.disk_trouble.clone(),
+            configuration_files: self
+                .configuration
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+            configuration_trouble: self.configuration_trouble.clone(),
+        }
+    }
 }
 
 /// The report for a person; `value` is what the daemon sent.

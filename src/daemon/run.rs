@@ -1,4 +1,4 @@
-//! The daemon's life: start, the loop, reload, stop.
+//! The daemon's life: start, the loop, stop; and the one order in which a step of the brain is carried out.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -11,20 +11,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::check;
+use super::commands::command_reply;
 use super::connection::Connection;
 use super::disk::{Disk as Files, Found};
 use super::environment::Environment;
+use super::link::{Link, next_event};
 use super::logging;
 use super::pulse::{Pulse, Task, notify};
-use super::report::Report;
-use super::{Happening, settings, shutdown};
-use crate::agent::effect::Reply as CommandReply;
-use crate::agent::event::Message;
+use super::{Happening, shutdown};
 use crate::agent::{AckId, After, Agent, CommandId, Disk, Effect, Event, Now, PublishId};
 use crate::config::{self, Configuration};
-use crate::host::{bus::Bus, clock, identity, rauc};
-use crate::local::{self, Call, Reply, Request};
-use crate::mqtt::{self, AckToken, Session};
+use crate::host::{clock, identity};
+use crate::local::{self, Call, Reply};
+use crate::mqtt::AckToken;
 
 /// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +51,6 @@ impl From<Exit> for ExitCode {
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often a disk that refused is tried again, unless the brain does so anyway.
 const TRY_DISK_EVERY: Duration = Duration::from_secs(5);
-/// How long D-Bus and RAUC may take to tell the version of the booted slot.
-const VERSION_LIMIT: Duration = Duration::from_secs(3);
 /// How often the facts about the host are looked at anew: a boot slot may be marked, a hostname changed.
 const FACTS_EVERY: Duration = Duration::from_secs(3600);
 
@@ -174,42 +171,37 @@ struct Sources {
     hangup: Signal,
 }
 
-/// A session and what it tells.
-struct Link {
-    session: Session,
-    events: mpsc::Receiver<mqtt::Event>,
-}
-
-struct Daemon {
-    config_path: PathBuf,
-    environment: Environment,
-    boot_id: String,
-    folder: PathBuf,
-    files: Files,
+/// Everything that the loop holds. Other files of this room add what it does about one noun.
+pub(super) struct Daemon {
+    pub(super) config_path: PathBuf,
+    pub(super) environment: Environment,
+    pub(super) boot_id: String,
+    pub(super) folder: PathBuf,
+    pub(super) files: Files,
     /// `None` until an identity is configured.
-    agent: Option<Agent>,
+    pub(super) agent: Option<Agent>,
     /// What was on the disk, until the agent takes it over.
-    waiting: Option<Found>,
+    pub(super) waiting: Option<Found>,
     /// Events that the brain has not seen yet.
-    events: VecDeque<Event>,
-    session: Option<Link>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) session: Option<Link>,
     /// Publishes that the session has not told the end of.
-    outstanding: BTreeSet<PublishId>,
+    pub(super) outstanding: BTreeSet<PublishId>,
     /// `None` until the host was asked for the first time.
-    facts: Option<identity::Facts>,
-    connection: Connection,
-    configuration: config::Loaded,
-    configuration_trouble: Option<String>,
-    disk_trouble: Option<String>,
-    acks: HashMap<AckId, AckToken>,
-    next_ack: u64,
-    calls: HashMap<CommandId, oneshot::Sender<Reply>>,
-    next_command: u64,
-    delay_lock: Option<OwnedFd>,
-    happenings: mpsc::Sender<Happening>,
-    pulse: Pulse,
-    started: Instant,
-    last_summary: String,
+    pub(super) facts: Option<identity::Facts>,
+    pub(super) connection: Connection,
+    pub(super) configuration: config::Loaded,
+    pub(super) configuration_trouble: Option<String>,
+    pub(super) disk_trouble: Option<String>,
+    pub(super) acks: HashMap<AckId, AckToken>,
+    pub(super) next_ack: u64,
+    pub(super) calls: HashMap<CommandId, oneshot::Sender<Reply>>,
+    pub(super) next_command: u64,
+    pub(super) delay_lock: Option<OwnedFd>,
+    pub(super) happenings: mpsc::Sender<Happening>,
+    pub(super) pulse: Pulse,
+    pub(super) started: Instant,
+    pub(super) last_summary: String,
 }
 
 impl Daemon {
@@ -271,7 +263,7 @@ impl Daemon {
     }
 
     /// Hands every event to the brain, in order, each with its consequences.
-    async fn drain(&mut self) {
+    pub(super) async fn drain(&mut self) {
         while let Some(event) = self.events.pop_front() {
             let Some(agent) = &self.agent else { continue };
             let now = Self::now();
@@ -337,84 +329,6 @@ impl Daemon {
         }
     }
 
-    fn publish(&mut self, id: PublishId, topic: String, payload: Vec<u8>) {
-        let Some(link) = &self.session else { return };
-        if let Err(error) = link.session.publish(mqtt::PublishId(id.0), topic, payload) {
-            tracing::error!("a message could not be sent: {error}");
-            self.events.push_back(Event::PublishRefused(id));
-        } else {
-            self.outstanding.insert(id);
-        }
-    }
-
-    /// The session told the end of a publish.
-    fn ended(&mut self, id: mqtt::PublishId) -> PublishId {
-        let id = PublishId(id.0);
-        self.outstanding.remove(&id);
-        id
-    }
-
-    fn session_event(&mut self, event: mqtt::Event) {
-        self.pulse.beat(Task::Session);
-        match event {
-            mqtt::Event::Connected { session_present } => {
-                self.connection = Connection::Connected;
-                self.events.push_back(Event::Connected { session_present });
-            }
-            mqtt::Event::Subscribed => {
-                self.connection = Connection::Subscribed(Instant::now());
-                tracing::info!(MESSAGE_ID = logging::CONNECTED, "connected to the service");
-                self.events.push_back(Event::Subscribed);
-            }
-            mqtt::Event::SubscriptionRefused { filter } => {
-                tracing::warn!(
-                    "the broker does not allow the subscription {filter}; refusals of the broker will not be heard"
-                );
-            }
-            mqtt::Event::Message(incoming) => {
-                self.next_ack += 1;
-                let ack = AckId(self.next_ack);
-                self.acks.insert(ack, incoming.ack);
-                self.events.push_back(Event::Message(Message {
-                    topic: incoming.topic,
-                    payload: incoming.payload,
-                    retained: incoming.retained,
-                    dup: incoming.dup,
-                    ack,
-                }));
-            }
-            mqtt::Event::Published(id) => {
-                let id = self.ended(id);
-                self.events.push_back(Event::Published(id));
-            }
-            mqtt::Event::NotPublished(id) => {
-                let id = self.ended(id);
-                self.events.push_back(Event::NotPublished(id));
-            }
-            mqtt::Event::PublishRefused { id, topic } => {
-                tracing::error!("the broker ends the connection after every message on {topic}: check its ACL");
-                let id = self.ended(id);
-                self.events.push_back(Event::PublishRefused(id));
-            }
-            mqtt::Event::QueueDropped => {
-                tracing::error!(
-                    "the broker's queue for this device was dropped: it held a packet that is too large to be received"
-                );
-            }
-            mqtt::Event::Disconnected { trouble, retry_in } => {
-                let text = trouble.to_string();
-                tracing::warn!(
-                    MESSAGE_ID = logging::DISCONNECTED,
-                    "not connected: {text}; next attempt in {} s",
-                    retry_in.as_secs()
-                );
-                self.connection = Connection::trouble(trouble, retry_in);
-                self.events.push_back(Event::Disconnected);
-            }
-            mqtt::Event::Progress => {}
-        }
-    }
-
     async fn happened(&mut self, happening: Happening) {
         match happening {
             Happening::Facts(facts) => {
@@ -436,155 +350,8 @@ impl Daemon {
         }
     }
 
-    fn called(&mut self, call: Call) {
-        match call.request {
-            Request::Status => {
-                // The command may have been interrupted.
-                let _ = call.reply.send(Reply::Done(serde_json::json!(self.report())));
-            }
-            Request::Check => {
-                let (path, environment) = (self.config_path.clone(), self.environment.clone());
-                let happenings = self.happenings.clone();
-                tokio::spawn(async move {
-                    let findings = check::host(&path, &environment, None).await;
-                    let _ = happenings.send(Happening::Checked(findings, call.reply)).await;
-                });
-            }
-            Request::Manage | Request::Unmanage if self.agent.is_none() => {
-                let _ = call.reply.send(Reply::Failed(self.summary()));
-            }
-            Request::Manage => {
-                let command = self.keep(call.reply);
-                self.events.push_back(Event::Manage(command));
-            }
-            Request::Unmanage => {
-                let command = self.keep(call.reply);
-                self.events.push_back(Event::Unmanage(command));
-            }
-        }
-    }
-
-    fn keep(&mut self, reply: oneshot::Sender<Reply>) -> CommandId {
-        self.calls.retain(|_, reply| !reply.is_closed());
-        self.next_command += 1;
-        let command = CommandId(self.next_command);
-        self.calls.insert(command, reply);
-        command
-    }
-
-    /// Looks at the host anew; [`Daemon::configured`] follows. D-Bus may hang, and nothing waits for it.
-    fn ask_facts(&self) {
-        let happenings = self.happenings.clone();
-        tokio::spawn(async move {
-            let facts = facts().await;
-            // Nobody listens any more when the daemon stops.
-            let _ = happenings.send(Happening::Facts(facts)).await;
-        });
-    }
-
-    /// Takes the configuration in force, and the host's facts, to the brain and the session.
-    async fn configured(&mut self) {
-        let Configuration::Configured(settings) = &self.configuration.settings else {
-            self.connection = Connection::None;
-            return self.leave().await;
-        };
-        // The first answer of the host comes soon, and leads here.
-        let Some(facts) = &self.facts else { return };
-        let parts = (
-            settings::brain(settings, facts, &self.boot_id),
-            settings::session(settings),
-        );
-        let (brain, options) = match parts {
-            (Ok(brain), Ok(options)) => (brain, options),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!("device.type and device.id name no device: {error}");
-                return;
-            }
-        };
-        if let Some(Found { durable, owed, .. }) = self.waiting.take() {
-            self.agent = Some(Agent::new(brain, durable, owed, *uuid::Uuid::new_v4().as_bytes()));
-            self.events.push_back(Event::Started);
-        } else {
-            self.events.push_back(Event::Configured(Box::new(brain)));
-        }
-        // What recovery says comes before anything that the broker has waiting.
-        self.drain().await;
-        if self.session.is_none() {
-            let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-            let (session, events) = mqtt::start(options, seed);
-            self.session = Some(Link { session, events });
-            self.connection = Connection::Connecting;
-            self.pulse.beat(Task::Session);
-        }
-    }
-
-    /// Ends the session. What it had not delivered is the brain's again.
-    async fn leave(&mut self) {
-        let Some(Link { session, mut events }) = self.session.take() else {
-            return;
-        };
-        session.stop().await;
-        self.pulse.rest(Task::Session);
-        while let Ok(event) = events.try_recv() {
-            if let mqtt::Event::Published(id) = event {
-                let id = self.ended(id);
-                self.events.push_back(Event::Published(id));
-            }
-        }
-        self.events.push_back(Event::Disconnected);
-        let lost = std::mem::take(&mut self.outstanding);
-        self.events.extend(lost.into_iter().map(Event::NotPublished));
-        self.drain().await;
-    }
-
-    async fn reload(&mut self) {
-        if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, monotonic]);
-        }
-        match config::load(&self.config_path, self.environment.credentials.as_deref()) {
-            Ok(loaded) => {
-                self.configuration = loaded;
-                self.configuration_trouble = None;
-                self.announce_configuration();
-                if let Configuration::Configured(settings) = &self.configuration.settings {
-                    let folder = settings.state.directory(self.environment.state_directory.as_deref());
-                    if folder != self.folder {
-                        tracing::warn!("[state] directory takes effect when the agent is restarted");
-                    }
-                    // Certificates and token are read anew, too.
-                    if let (Some(link), Ok(options)) = (&self.session, settings::session(settings)) {
-                        link.session.reload(options);
-                    }
-                }
-                self.configured().await;
-                self.ask_facts();
-            }
-            Err(error) => {
-                tracing::error!(
-                    MESSAGE_ID = logging::CONFIGURATION,
-                    "the new configuration is refused, the old one stays in force:\n{error}"
-                );
-                self.configuration_trouble = Some(format!("the new one is refused, the old one is in force: {error}"));
-            }
-        }
-        notify(&[NotifyState::Ready]);
-    }
-
-    fn announce_configuration(&self) {
-        for warning in &self.configuration.warnings {
-            tracing::warn!(MESSAGE_ID = logging::CONFIGURATION, "{warning}");
-        }
-        if let Configuration::NotConfigured { missing } = &self.configuration.settings {
-            tracing::warn!(
-                MESSAGE_ID = logging::CONFIGURATION,
-                "{}",
-                not_configured(missing, &self.config_path)
-            );
-        }
-    }
-
     /// Says it once when the disk begins to refuse, and once when it works again.
-    fn disk_said(&mut self, refused: Option<String>) {
+    pub(super) fn disk_said(&mut self, refused: Option<String>) {
         match (&self.disk_trouble, &refused) {
             (None, Some(reason)) => tracing::error!(
                 MESSAGE_ID = logging::DISK,
@@ -594,75 +361,6 @@ impl Daemon {
             _ => {}
         }
         self.disk_trouble = refused;
-    }
-
-    /// One line about everything.
-    fn summary(&self) -> String {
-        if let Configuration::NotConfigured { missing } = &self.configuration.settings {
-            return not_configured(missing, &self.config_path);
-        }
-        let status = self.agent.as_ref().map(Agent::status);
-        let busy = status.as_ref().map_or("none", |status| status.busy);
-        let connection = match &self.connection {
-            Connection::None | Connection::Connecting | Connection::Connected => "connecting to the service".to_owned(),
-            Connection::Trouble { trouble, .. } => format!("not connected: {trouble}"),
-            Connection::Subscribed(_) => match &status {
-                Some(status) if status.manage_refused.is_some() => {
-                    format!(
-                        "connected, and manage was refused: {}",
-                        status.manage_refused.as_deref().unwrap_or_default()
-                    )
-                }
-                Some(status) if status.wish != crate::agent::durable::Wish::Managed => {
-                    "connected; the device is out of management (iotdm-agent manage takes it back)".to_owned()
-                }
-                Some(status) if status.managed => "managed".to_owned(),
-                _ => "connected, waiting for the service to answer manage".to_owned(),
-            },
-        };
-        match busy {
-            "none" => connection,
-            busy => format!("{busy} by the service; {connection}"),
-        }
-    }
-
-    fn tell_summary(&mut self) {
-        let summary = self.summary();
-        if summary != self.last_summary {
-            notify(&[NotifyState::Status(&summary)]);
-            self.last_summary = summary;
-        }
-    }
-
-    fn report(&self) -> Report {
-        let (missing, settings) = match &self.configuration.settings {
-            Configuration::NotConfigured { missing } => (missing.clone(), None),
-            Configuration::Configured(settings) => (Vec::new(), Some(settings)),
-        };
-        let url = |url: &config::Url| format!("{}://{}:{}", if url.tls { "mqtts" } else { "mqtt" }, url.host, url.port);
-        Report {
-            version: env!("CARGO_PKG_VERSION"),
-            summary: self.summary(),
-            configured: settings.is_some(),
-            missing,
-            device: settings.map(|settings| format!("{}/{}", settings.device.type_id, settings.device.id)),
-            client_id: settings.map(|settings| settings::client_id(settings)),
-            service: settings.map(|settings| url(&settings.service.url)),
-            connection: self.connection.view(),
-            agent: self.agent.as_ref().map(Agent::status),
-            boot_id: self.boot_id.clone(),
-            running_for_seconds: self.started.elapsed().as_secs(),
-            clock_set: clock::wall().is_some(),
-            state_directory: self.folder.display().to_string(),
-            disk_trouble: self.disk_trouble.clone(),
-            configuration_files: self
-                .configuration
-                .files
-                .iter()
-                .map(|file| file.display().to_string())
-                .collect(),
-            configuration_trouble: self.configuration_trouble.clone(),
-        }
     }
 
     /// Within 5 s: commands that wait are told, what is appended reaches the disk, what is queued the broker, as far as
@@ -681,47 +379,5 @@ impl Daemon {
             tracing::error!(MESSAGE_ID = logging::DISK, "{reason}");
         }
         tracing::info!("stopped");
-    }
-}
-
-/// The next event of the session; never, when there is none.
-async fn next_event(session: &mut Option<Link>) -> Option<mqtt::Event> {
-    match session {
-        Some(link) => link.events.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What the host tells about itself. D-Bus and RAUC may be absent, slow, or hang.
-async fn facts() -> identity::Facts {
-    let version = async {
-        let bus = Bus::system().await.ok()?;
-        rauc::booted_version(&rauc::slots(&bus).await.ok()?)
-    };
-    let version = tokio::time::timeout(VERSION_LIMIT, version).await.ok().flatten();
-    identity::read(Path::new("/"), identity::kernel(), version)
-}
-
-fn not_configured(missing: &[&str], config_path: &Path) -> String {
-    format!(
-        "not configured: set {} in {}, then systemctl reload iotdm-agent",
-        missing.join(", "),
-        config_path.display()
-    )
-}
-
-fn command_reply(reply: CommandReply) -> Reply {
-    match reply {
-        CommandReply::Answered(rc, message) if rc.is_success() => {
-            Reply::Done(serde_json::json!({"rc": rc.0, "message": message}))
-        }
-        CommandReply::Answered(rc, message) => {
-            let reason = message.map(|message| format!(": {message}")).unwrap_or_default();
-            Reply::Failed(format!("the service answered rc {rc}{reason}"))
-        }
-        CommandReply::Later => Reply::Done(serde_json::json!({
-            "message": "written down; the service will be told as soon as it is reached",
-        })),
-        CommandReply::Failed(reason) => Reply::Failed(reason),
     }
 }

@@ -135,14 +135,18 @@ impl World {
 
     /// The delay lock is let go of: by the agent (`orderly`), or because its process is gone.
     pub fn delay_lock_goes(&mut self, orderly: bool) {
-        let Some(going) = &self.device.logind.going else { return };
+        let has_lock = |logind: &Logind| logind.going.as_ref().is_some_and(|going| going.lock_is_the_daemons);
         if orderly {
-            if !going.lock_is_the_daemons {
+            if !has_lock(&self.device.logind) {
                 return;
             }
             self.check_release();
         }
-        let Some(going) = &self.device.logind.going else { return };
+        let Some(going) = &mut self.device.logind.going else {
+            return;
+        };
+        going.lock_is_the_daemons = false;
+        going.agent_knows = false;
         if going.by_agent && going.how == How::InTime {
             let boot = self.device.boot;
             self.logind_goes(boot);

@@ -1,0 +1,64 @@
+//! What the local commands ask, and what they are told.
+
+use tokio::sync::oneshot;
+
+use super::run::Daemon;
+use super::{Happening, check};
+use crate::agent::effect::Reply as CommandReply;
+use crate::agent::{CommandId, Event};
+use crate::local::{Call, Reply, Request};
+
+impl Daemon {
+    pub(super) fn called(&mut self, call: Call) {
+        match call.request {
+            Request::Status => {
+                // The command may have been interrupted.
+                let _ = call.reply.send(Reply::Done(serde_json::json!(self.report())));
+            }
+            Request::Check => {
+                let (path, environment) = (self.config_path.clone(), self.environment.clone());
+                let happenings = self.happenings.clone();
+                tokio::spawn(async move {
+                    let findings = check::host(&path, &environment, None).await;
+                    let _ = happenings.send(Happening::Checked(findings, call.reply)).await;
+                });
+            }
+            Request::Manage | Request::Unmanage if self.agent.is_none() => {
+                let _ = call.reply.send(Reply::Failed(self.summary()));
+            }
+            Request::Manage => {
+                let command = self.keep(call.reply);
+                self.events.push_back(Event::Manage(command));
+            }
+            Request::Unmanage => {
+                let command = self.keep(call.reply);
+                self.events.push_back(Event::Unmanage(command));
+            }
+        }
+    }
+
+    fn keep(&mut self, reply: oneshot::Sender<Reply>) -> CommandId {
+        self.calls.retain(|_, reply| !reply.is_closed());
+        self.next_command += 1;
+        let command = CommandId(self.next_command);
+        self.calls.insert(command, reply);
+        command
+    }
+}
+
+/// The brain's reply as the socket carries it.
+pub(super) fn command_reply(reply: CommandReply) -> Reply {
+    match reply {
+        CommandReply::Answered(rc, message) if rc.is_success() => {
+            Reply::Done(serde_json::json!({"rc": rc.0, "message": message}))
+        }
+        CommandReply::Answered(rc, message) => {
+            let reason = message.map(|message| format!(": {message}")).unwrap_or_default();
+            Reply::Failed(format!("the service answered rc {rc}{reason}"))
+        }
+        CommandReply::Later => Reply::Done(serde_json::json!({
+            "message": "written down; the service will be told as soon as it is reached",
+        })),
+        CommandReply::Failed(reason) => Reply::Failed(reason),
+    }
+}

@@ -1,0 +1,133 @@
+//! The configuration in force, and the host's facts: how they come in, and where they go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::connection::Connection;
+use super::disk::Found;
+use super::link::Link;
+use super::pulse::{Task, notify};
+use super::run::Daemon;
+use super::{Happening, logging, settings};
+use crate::agent::{Agent, Event};
+use crate::config::{self, Configuration};
+use crate::host::{bus::Bus, identity, rauc};
+use crate::mqtt;
+
+/// How long D-Bus and RAUC may take to tell the version of the booted slot.
+const VERSION_LIMIT: Duration = Duration::from_secs(3);
+
+impl Daemon {
+    /// Looks at the host anew; [`Daemon::configured`] follows. D-Bus may hang, and nothing waits for it.
+    pub(super) fn ask_facts(&self) {
+        let happenings = self.happenings.clone();
+        tokio::spawn(async move {
+            let facts = facts().await;
+            // Nobody listens any more when the daemon stops.
+            let _ = happenings.send(Happening::Facts(facts)).await;
+        });
+    }
+
+    /// Takes the configuration in force, and the host's facts, to the brain and the session.
+    pub(super) async fn configured(&mut self) {
+        let Configuration::Configured(settings) = &self.configuration.settings else {
+            self.connection = Connection::None;
+            return self.leave().await;
+        };
+        // The first answer of the host comes soon, and leads here.
+        let Some(facts) = &self.facts else { return };
+        let parts = (
+            settings::brain(settings, facts, &self.boot_id),
+            settings::session(settings),
+        );
+        let (brain, options) = match parts {
+            (Ok(brain), Ok(options)) => (brain, options),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!("device.type and device.id name no device: {error}");
+                return;
+            }
+        };
+        if let Some(Found { durable, owed, .. }) = self.waiting.take() {
+            self.agent = Some(Agent::new(brain, durable, owed, *uuid::Uuid::new_v4().as_bytes()));
+            self.events.push_back(Event::Started);
+        } else {
+            self.events.push_back(Event::Configured(Box::new(brain)));
+        }
+        // What recovery says comes before anything that the broker has waiting.
+        self.drain().await;
+        if self.session.is_none() {
+            let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+            let (session, events) = mqtt::start(options, seed);
+            self.session = Some(Link { session, events });
+            self.connection = Connection::Connecting;
+            self.pulse.beat(Task::Session);
+        }
+    }
+
+    pub(super) async fn reload(&mut self) {
+        if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, monotonic]);
+        }
+        match config::load(&self.config_path, self.environment.credentials.as_deref()) {
+            Ok(loaded) => {
+                self.configuration = loaded;
+                self.configuration_trouble = None;
+                self.announce_configuration();
+                if let Configuration::Configured(settings) = &self.configuration.settings {
+                    let folder = settings.state.directory(self.environment.state_directory.as_deref());
+                    if folder != self.folder {
+                        tracing::warn!("[state] directory takes effect when the agent is restarted");
+                    }
+                    // Certificates and token are read anew, too.
+                    if let (Some(link), Ok(options)) = (&self.session, settings::session(settings)) {
+                        link.session.reload(options);
+                    }
+                }
+                self.configured().await;
+                self.ask_facts();
+            }
+            Err(error) => {
+                tracing::error!(
+                    MESSAGE_ID = logging::CONFIGURATION,
+                    "the new configuration is refused, the old one stays in force:\n{error}"
+                );
+                self.configuration_trouble = Some(format!("the new one is refused, the old one is in force: {error}"));
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    pub(super) fn announce_configuration(&self) {
+        for warning in &self.configuration.warnings {
+            tracing::warn!(MESSAGE_ID = logging::CONFIGURATION, "{warning}");
+        }
+        if let Configuration::NotConfigured { missing } = &self.configuration.settings {
+            tracing::warn!(
+                MESSAGE_ID = logging::CONFIGURATION,
+                "{}",
+                not_configured(missing, &self.config_path)
+            );
+        }
+    }
+}
+
+/// What the host tells about itself. D-Bus and RAUC may be absent, slow, or hang.
+async fn facts() -> identity::Facts {
+    let version = async {
+        let bus = Bus::system().await.ok()?;
+        rauc::booted_version(&rauc::slots(&bus).await.ok()?)
+    };
+    let version = tokio::time::timeout(VERSION_LIMIT, version).await.ok().flatten();
+    identity::read(Path::new("/"), identity::kernel(), version)
+}
+
+/// What is missing, and what to do about it.
+pub(super) fn not_configured(missing: &[&str], config_path: &Path) -> String {
+    format!(
+        "not configured: set {} in {}, then systemctl reload iotdm-agent",
+        missing.join(", "),
+        config_path.display()
+    )
+}

@@ -38,6 +38,7 @@ const SEEDS: u64 = 2000;
 /// So many are taken at a time.
 const CHUNK: u64 = 50;
 
+#[expect(clippy::disallowed_methods, reason = "a test's own environment")]
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(

@@ -281,6 +281,7 @@ async fn a_damaged_copy_of_the_state_is_told_and_the_older_one_used() {
     let line = agent.log.line("damaged").await;
     assert!(line.contains(newest.to_str().unwrap()), "{line}");
     agent.log.line("used instead").await;
+    agent.notes.line("READY=1").await;
     // The older copy knows that the device is to leave, and so it says it again.
     let leaving = |status: &serde_json::Value| status["agent"]["wish"] == "unmanaged";
     scene.host.status_with("unmanaged again", leaving).await;

@@ -69,7 +69,7 @@ async fn reb_02_reb_04_env_07_a_reboot_is_answered_done_once_and_proven_by_the_b
     let agent = scene.agent().await;
     scene.reboot("one").await;
     assert_eq!(scene.service.answer("one", 1).await.0, 202);
-    agent.notes.line("STATUS=reboot accepted by the service; managed").await;
+    agent.notes.line("STATUS=going down: logind accepted the reboot; managed").await;
     released(scene.login1.locks().pop().unwrap()).await;
     assert_eq!(scene.login1.count("RebootWithFlags(0)"), 1);
     // The same request again, before the host is down.

@@ -16,10 +16,20 @@ enum Change {
     Remove(OweId),
 }
 
+/// What it does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Refuses {
+    #[default]
+    Nothing,
+    /// The state file; there is room for a record yet.
+    State,
+    Everything,
+}
+
 /// What is on it.
 #[derive(Debug, Default)]
 pub struct Disk {
-    full: bool,
+    refuses: Refuses,
     state: Vec<u8>,
     /// The same, as a value.
     pub durable: Durable,
@@ -66,7 +76,7 @@ impl Disk {
             assert_eq!(self.outbox()[&id], record, "the record on the disk is another one");
             return true;
         }
-        if self.full {
+        if self.refuses == Refuses::Everything {
             return false;
         }
         self.unsynced.push((now, Change::Append(id, record.to_vec())));
@@ -74,7 +84,7 @@ impl Disk {
     }
 
     pub fn remove(&mut self, now: u64, id: OweId) {
-        if self.full {
+        if self.refuses == Refuses::Everything {
             self.removals.push(id);
         } else if self.holds(id) {
             self.unsynced.push((now, Change::Remove(id)));
@@ -82,9 +92,9 @@ impl Disk {
     }
 
     /// From now on it refuses everything, or takes it again.
-    pub fn fills(&mut self, now: u64, full: bool) {
-        self.full = full;
-        if !full {
+    pub fn refuses(&mut self, now: u64, what: Refuses) {
+        self.refuses = what;
+        if what != Refuses::Everything {
             for id in std::mem::take(&mut self.removals) {
                 self.remove(now, id);
             }
@@ -98,7 +108,7 @@ impl Disk {
 
     /// Everything owed so far, and then the state. False when the disk refuses.
     pub fn commit(&mut self, durable: &Durable) -> bool {
-        if self.full {
+        if self.refuses != Refuses::Nothing {
             return false;
         }
         self.sync();

@@ -7,6 +7,7 @@ use iotdm::protocol::{Address, Request, ToDevice};
 use crate::agent::DEVICE;
 use crate::broker::{Cut, Message, Who};
 use crate::counts::Thing;
+use crate::disk::Refuses;
 use crate::logind::How;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
@@ -179,11 +180,12 @@ impl World {
             }
             Fault::PartEnds => self.parted = false,
             Fault::DiskFull => {
-                self.device.disk.fills(self.now, true);
+                let what = self.random.pick(&[Refuses::Everything, Refuses::State]);
+                self.device.disk.refuses(self.now, what);
                 let at = self.now + self.random.skewed(1000, 300_000);
                 self.at(at, Happening::Fault(Fault::DiskWorks));
             }
-            Fault::DiskWorks => self.device.disk.fills(self.now, false),
+            Fault::DiskWorks => self.device.disk.refuses(self.now, Refuses::Nothing),
             Fault::AgentDies => {
                 self.counts.add(Thing::AgentKilled);
                 self.agent_is_killed();
@@ -264,7 +266,7 @@ impl World {
         note!(self, "-- no more faults");
         self.quiet = true;
         self.parted = false;
-        self.device.disk.fills(self.now, false);
+        self.device.disk.refuses(self.now, Refuses::Nothing);
         for minutes in [1, 5, 10, 20] {
             self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
         }

@@ -26,6 +26,8 @@ pub struct Client {
     acks: VecDeque<(u64, u64, bool)>,
     last_token: u64,
     last_packet: u64,
+    /// When the owner has taken the last event.
+    told_at: u64,
 }
 
 #[derive(Debug)]
@@ -115,6 +117,7 @@ impl World {
         }
         client.connection = None;
         client.subscribed = false;
+        client.acks.clear();
         let run = client.run;
         let at = self.now + self.random.skewed(100, 20_000);
         self.at(at, Happening::Connects { who, run });
@@ -179,8 +182,26 @@ impl World {
             }
         }
         self.tell(who, run, Told::Connected { session_present });
-        if self.client(who).run == run && self.client(who).alive {
-            self.send(who, true, Packet::Subscribe);
+        self.send(who, true, Packet::Subscribe);
+    }
+
+    /// Tells the owner something, who may be busy for a while.
+    fn tell(&mut self, who: Who, run: u64, told: Told) {
+        let at = self.now + self.random.skewed(0, self.plan.slowest_owner);
+        let client = self.client(who);
+        client.told_at = client.told_at.max(at);
+        let at = client.told_at;
+        self.at(at, Happening::Told { who, run, told });
+    }
+
+    /// The owner takes an event.
+    pub fn told(&mut self, who: Who, run: u64, told: Told) {
+        let client = self.client(who);
+        if client.alive && client.run == run {
+            match who {
+                Who::Agent => self.agent_is_told(told),
+                Who::Service => self.service_is_told(told),
+            }
         }
     }
 

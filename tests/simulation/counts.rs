@@ -49,7 +49,7 @@ things! {
     NotPublished: "publishes given back",
     StaleAck: "acknowledgements for an earlier connection",
     DiskRefused: "writes that the disk refused",
-    RefusalForgotten: "refusals that died with the process, because the disk did not take them",
+    RefusalForgotten: "refusals that died with the process",
     Success: "requests that ended in success",
     Failure: "requests that ended in failure",
     TimedOut: "requests that timed out",

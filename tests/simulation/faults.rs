@@ -21,6 +21,8 @@ pub struct Plan {
     things: u64,
     /// The slowest packet, in milliseconds.
     pub slowest_packet: u64,
+    /// How long the owner of a session lets its events wait at most, in milliseconds.
+    pub slowest_owner: u64,
     /// The agent dies at one in so many points of its steps; 0 is never.
     pub death: u64,
     /// The same in the steps in which a reboot goes on.
@@ -78,6 +80,7 @@ impl Plan {
             length: random.pick(&[1, 3, 10, 30]) * 60_000,
             things: random.between(2, 12),
             slowest_packet: random.pick(&[20, 200, 5000]),
+            slowest_owner: random.pick(&[0, 0, 50, 2000]),
             death: random.pick(&[0, 0, 100, 40]),
             death_if_critical: random.pick(&[0, 6, 12]),
             service_death: random.pick(&[0, 0, 60]),
@@ -200,6 +203,7 @@ impl World {
             Fault::Manage => self.agent_is_commanded(true),
             Fault::Unmanage => {
                 self.counts.add(Thing::Unmanaged);
+                self.truth.interrupted = true;
                 self.agent_is_commanded(false);
             }
             Fault::Configured => {

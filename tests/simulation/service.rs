@@ -183,7 +183,7 @@ impl World {
             "the service does not have the device as managed"
         );
         for row in self.operator.statuses.values() {
-            assert!(row.is_complete(), "still in progress: {row:?}");
+            self.check_ended(row);
         }
         let rows = self.operator.service.as_ref().expect("the service runs").rows();
         assert_eq!(

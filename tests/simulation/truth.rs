@@ -32,6 +32,8 @@ pub struct Request {
     answered: Option<u16>,
     /// The answer that last reached the broker.
     at_broker: Option<u16>,
+    /// The agent has once answered something other than 202.
+    refused: bool,
     /// It was refused, and a crash made the agent forget the answer.
     forgotten: bool,
     /// An answer was lost between broker and service.
@@ -60,8 +62,8 @@ pub struct Truth {
     short_boots: u32,
     /// Steps in this second.
     steps: (u64, u32),
-    /// Something was lost with a session.
-    pub messages_lost: bool,
+    /// Something was lost with a session, or somebody took the device out of management.
+    pub interrupted: bool,
 }
 
 fn request_id(payload: &[u8]) -> Option<String> {
@@ -259,6 +261,7 @@ impl World {
             .get_mut(response.req_id.as_str())
             .expect("only requests are answered");
         request.answered = Some(rc);
+        request.refused |= rc != 202;
         if rc == 202 {
             let rebooted = request.handled_in.is_some_and(|first| first < boot);
             assert!(
@@ -310,7 +313,7 @@ impl World {
         for (req_id, request) in &mut self.truth.requests {
             let handled = request.handled_in.is_some();
             let kept = handled || owed.contains(req_id);
-            if !kept && (request.answered.is_none() || request.answered != request.at_broker) {
+            if !kept && !request.forgotten && (request.answered.is_none() || request.answered != request.at_broker) {
                 request.forgotten = true;
                 self.counts.add(Thing::RefusalForgotten);
             }
@@ -354,7 +357,7 @@ impl World {
     /// A message went with a session of the broker.
     pub fn lost(&mut self, message: &Message) {
         self.counts.add(Thing::MessageLost);
-        self.truth.messages_lost = true;
+        self.truth.interrupted = true;
         if let Ok((_, ToService::Response)) = ToService::parse(&message.topic)
             && let Ok(response) = Response::parse(&message.payload)
             && let Some(request) = self.truth.requests.get_mut(response.req_id.as_str())
@@ -418,6 +421,16 @@ impl World {
             Status::Failure => self.counts.add(Thing::Failure),
             Status::TimedOut => self.counts.add(Thing::TimedOut),
             Status::InProgress => {}
+        }
+    }
+
+    /// How a request has ended.
+    pub fn check_ended(&self, row: &StatusRow) {
+        assert!(row.is_complete(), "still in progress: {row:?}");
+        let request = self.truth.requests.get(row.req_id.as_str());
+        let accepted = request.is_some_and(|request| request.answered == Some(202) && !request.refused);
+        if accepted && !self.truth.interrupted {
+            assert_ne!(row.status, Status::Failure, "it was accepted and has happened: {row:?}");
         }
     }
 

@@ -47,6 +47,11 @@ pub enum Happening {
         run: u64,
     },
     BrokerIsUp,
+    Told {
+        who: Who,
+        run: u64,
+        told: Told,
+    },
     AgentStarts {
         boot: u32,
     },
@@ -189,6 +194,7 @@ impl World {
             Happening::BrokerNotices { who, number } => self.broker_notices(who, number),
             Happening::ClientNotices { who, number } => self.client_notices(who, number),
             Happening::Connects { who, run } => self.client_connects(who, run),
+            Happening::Told { who, run, told } => self.told(who, run, told),
             Happening::BrokerIsUp => self.broker.down = false,
             Happening::AgentStarts { boot } if boot == self.device.boot && self.device.up => self.agent_starts(),
             Happening::AgentStarts { .. } => {}
@@ -204,17 +210,6 @@ impl World {
             Happening::ServiceDeadline { number } => self.service_deadline(number),
             Happening::Fault(fault) => self.fault(fault),
             Happening::FaultsEnd => self.faults_end(),
-        }
-    }
-
-    /// A session tells its owner something.
-    pub fn tell(&mut self, who: Who, run: u64, told: Told) {
-        let client = &self.clients[who as usize];
-        if client.alive && client.run == run {
-            match who {
-                Who::Agent => self.agent_is_told(told),
-                Who::Service => self.service_is_told(told),
-            }
         }
     }
 }

@@ -176,7 +176,7 @@ fn try_later(work: &mut Work<'_>, index: usize) {
 /// Whether this may go out now, apart from its time.
 fn allowed(work: &Work<'_>, item: &Item) -> bool {
     match item {
-        Item::Response { .. } => true,
+        Item::Response { .. } => !outdated(work, item),
         Item::Log { before_manage, .. } => {
             work.d.wish == Wish::Managed && (*before_manage || work.v.lifecycle.managed.is_some())
         }
@@ -185,11 +185,14 @@ fn allowed(work: &Work<'_>, item: &Item) -> bool {
 
 /// A crash may come between a refusal that is on the disk and its acknowledgement. Then the request comes again, and
 /// may be carried out now: the refusal must not follow its 202.
+fn outdated(work: &Work<'_>, item: &Item) -> bool {
+    matches!(item, Item::Response { refused: Some(key), .. } if find(&work.d.handled, key).is_some())
+}
+
+/// Forgets what is outdated, once the answer that counts is on the disk.
 pub(super) fn drop_outdated(work: &mut Work<'_>) {
     for index in (0..work.v.outbox.entries.len()).rev() {
-        if let Item::Response { refused: Some(key), .. } = &work.v.outbox.entries[index].item
-            && find(&work.d.handled, key).is_some()
-        {
+        if outdated(work, &work.v.outbox.entries[index].item) && work.will_be_saved() {
             settle(work, index);
         }
     }

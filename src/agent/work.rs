@@ -58,6 +58,11 @@ impl<'a> Work<'a> {
         self.v.retry_save_at.is_none_or(|at| self.now.boottime >= at)
     }
 
+    /// Whether the whole memory is on the disk once this step is done.
+    pub(super) fn will_be_saved(&self) -> bool {
+        self.disk == Disk::Works && (self.v.unsaved.is_empty() || !self.changes.is_empty() || self.may_retry_save())
+    }
+
     pub(super) fn effect(&mut self, effect: Effect) {
         self.after.push(After::Effect(effect));
     }

@@ -168,3 +168,26 @@ fn a_refusal_that_a_crash_left_behind_does_not_follow_the_202_of_the_same_reques
     driver.event(Event::Subscribed);
     assert_eq!(driver.answers("r1"), [202]);
 }
+
+#[test]
+fn a_refusal_stays_on_the_disk_until_the_answer_in_its_place_is_there_too() {
+    let mut driver = Driver::with(Settings {
+        reboot_enabled: false,
+        ..settings("boot-1")
+    });
+    driver.ask_reboot("r1");
+    driver.disk = br#"{"exclusive":{"install":{}}}"#.to_vec();
+    driver.restart();
+    driver.event(Event::Configured(Box::new(settings("boot-1"))));
+    driver.disk_full = true;
+    driver.ask_reboot("r1");
+    driver.connect(true);
+    assert_eq!(driver.answers("r1"), [500], "busy; the 501 is not sent any more");
+    driver.broker_has_all();
+    driver.pass(Duration::from_secs(60));
+    assert_eq!(driver.outbox.len(), 1, "a crash now would leave nothing else");
+    driver.disk_full = false;
+    driver.pass(Duration::from_secs(6));
+    assert!(driver.outbox.is_empty());
+    assert_eq!(driver.answers("r1"), [500]);
+}

@@ -13,7 +13,7 @@ check: deps ## the quick part of the tests: format, lints, unit and documentatio
 	scripts/stages check
 
 test: deps ## everything
-	scripts/stages check parts deb gateway
+	scripts/stages check parts deb simulation gateway
 
 deb: deps ## the Debian package: build/iotdm-agent.deb
 	scripts/deb $(DEB_PROFILE)

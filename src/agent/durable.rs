@@ -53,6 +53,9 @@ pub struct RebootState {
     /// The requests that it answers.
     #[serde(default)]
     pub requests: Vec<Key>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// The one thing that the host does for the service at a time.
@@ -181,6 +184,19 @@ mod tests {
                 _ => assert_eq!(&again[name], value, "{name}"),
             }
         }
+    }
+
+    #[test]
+    fn what_a_newer_version_added_to_a_reboot_or_an_answer_is_kept_when_it_is_written_again() {
+        let newer = serde_json::json!({
+            "exclusive": {"reboot": {"phase": "asked", "boot_id": "b", "asked_ms": 1, "requests": [], "reason": "update"}},
+            "handled": [{"key": {"op": "reboot", "hash": "00"}, "req_id": "a", "answer": {"rc": 202, "since": 5}, "delivered": true}],
+        });
+        let mut durable = Durable::from_json(newer.to_string().as_bytes()).unwrap();
+        durable.apply(&Change::ShortBoots(1));
+        let again: Value = serde_json::from_slice(&durable.to_json()).unwrap();
+        assert_eq!(again["exclusive"], newer["exclusive"]);
+        assert_eq!(again["handled"], newer["handled"]);
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub struct Answer {
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 impl Answer {
@@ -54,6 +57,7 @@ impl Answer {
         Answer {
             rc,
             message: Some(message.into()).filter(|message| !message.is_empty()),
+            extra: Map::new(),
         }
     }
 }

@@ -163,6 +163,7 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
         accepted_ms: None,
         unknown: false,
         requests: key.into_iter().collect(),
+        extra: serde_json::Map::new(),
     };
     work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
     work.say(Level::Info, Topic::RebootAsked, "the service asks for a reboot");

@@ -18,7 +18,8 @@ pub struct Status {
     pub manage_refused: Option<String>,
     /// Whether the subscription stands.
     pub subscribed: bool,
-    /// What is under way: `none`, `reboot asked`, `reboot accepted`, or something that this version does not know.
+    /// What is under way: `none`, `reboot asked`, `reboot accepted`, `reboot unclear`, or something that this version
+    /// does not know.
     pub busy: &'static str,
     /// Records in the outbox that the service has not confirmed.
     pub owed: usize,
@@ -44,6 +45,7 @@ pub(super) fn of(work: &Work<'_>) -> Status {
         busy: match &work.d.exclusive {
             None => "none",
             Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
+            Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
             Some(Exclusive::Reboot { .. }) => "reboot accepted",
             Some(Exclusive::Unknown(_)) => "something that this version does not know",
         },

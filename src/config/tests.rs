@@ -120,8 +120,8 @@ fn what_the_shipped_configuration_shows_as_a_default_is_the_default() {
 
 #[test]
 fn the_examples_are_complete() {
-    for entry in std::fs::read_dir(project("config/examples")).unwrap() {
-        let path = entry.unwrap().path();
+    for example in ["maximo.toml", "plain-broker.toml"] {
+        let path = project("config/examples").join(example);
         let loaded = load(&path, None).unwrap();
         assert!(
             matches!(loaded.settings, Configuration::Configured(_)),

@@ -79,6 +79,9 @@ impl Daemon {
             "none" => connection,
             "reboot asked" => format!("the service asks for a reboot; {connection}"),
             "reboot accepted" => format!("going down: logind accepted the reboot; {connection}"),
+            "reboot unclear" => {
+                format!("waiting whether the host goes down: logind did not answer the request to reboot; {connection}")
+            }
             busy => format!("busy with {busy}; {connection}"),
         }
     }

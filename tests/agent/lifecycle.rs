@@ -254,3 +254,15 @@ fn commands_that_the_disk_refuses_fail_and_change_nothing() {
     assert!(driver.published.is_empty());
     assert!(driver.agent.status().managed);
 }
+
+#[test]
+fn a_command_that_waits_for_the_service_when_the_connection_is_lost_is_said_later() {
+    let mut driver = Driver::managed();
+    driver.event(Event::Manage(CommandId(1)));
+    assert!(driver.replies.is_empty());
+    driver.event(Event::Disconnected);
+    assert_eq!(driver.replies, [(CommandId(1), Reply::Later)]);
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert_eq!(driver.replies.len(), 1, "answered once");
+}

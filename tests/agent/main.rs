@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod driver;
+mod golden;
 mod inbox;
 mod lifecycle;
 mod outbox;

@@ -131,6 +131,23 @@ fn con_11_what_the_broker_never_takes_is_given_up_and_told() {
 }
 
 #[test]
+fn reb_03_a_manage_does_not_overtake_the_answers_that_wait_for_their_turn() {
+    let mut driver = Driver::managed();
+    for number in 0..12 {
+        let payload = format!(r#"{{"reqId":"r{number}"}}"#);
+        driver.receive("iotdm-1/mgmt/initiate/device/factory_reset", &payload);
+    }
+    let mut settings: Settings = driver.agent.settings().clone();
+    settings.device_info.fw_version = Some("2.0".into());
+    driver.event(Event::Configured(Box::new(settings)));
+    driver.pass(Duration::from_secs(60));
+    assert_eq!(driver.order(), ["response"; 8], "the window is full");
+    driver.broker_has_all();
+    assert_eq!(driver.order()[..12], ["response"; 12]);
+    assert_eq!(driver.order()[12..], ["manage"]);
+}
+
+#[test]
 fn a_refusal_that_a_crash_left_behind_does_not_follow_the_202_of_the_same_request() {
     let mut driver = Driver::with(Settings {
         reboot_enabled: false,

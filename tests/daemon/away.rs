@@ -32,7 +32,7 @@ async fn owing(setup: &Setup) -> (Scene, crate::agent::Agent) {
     }
     agent
         .notes
-        .line("STATUS=reboot asked by the service; not connected")
+        .line("STATUS=the service asks for a reboot; not connected")
         .await;
     scene.login1.answer("CanReboot", refused);
     permit.notify_one();

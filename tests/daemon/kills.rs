@@ -57,6 +57,7 @@ enum Then {
 
 struct Scenario<'a> {
     service: &'a Service,
+    bus: PrivateBus,
     login1: Scripted,
     host: Host,
     req_id: String,
@@ -150,12 +151,14 @@ impl Scenario<'_> {
     /// The host goes down and comes up, until the service knows how the request ended.
     async fn reboots(&mut self) {
         for _ in 0..2 {
+            // The dead agent's last call may still be on its way.
+            within("the bus", self.bus.alone("org.freedesktop.login1")).await;
             self.accepted += usize::from(self.has_accepted());
             self.before = self.login1.count("RebootWithFlags");
             self.host.boot();
             self.accepts();
             let earlier = self.service.said_by(&self.host.id).len();
-            let _agent = self.host.start();
+            let agent = self.host.start();
             self.service
                 .until("a manage after the answer, or another reboot", |said| {
                     let said: Vec<_> = said.iter().filter(|said| said.device() == self.host.id).collect();
@@ -171,6 +174,7 @@ impl Scenario<'_> {
                 return;
             }
             // The request had not reached the agent before: this was the boot in which it did.
+            agent.kill().await;
         }
         panic!("the host reboots again and again");
     }
@@ -230,6 +234,7 @@ async fn everywhere(then: Then) {
             host.configure_for(&format!("mqtt://127.0.0.1:{}", port), "");
             let scenario = Scenario {
                 service,
+                bus,
                 login1,
                 host,
                 req_id: format!("{point:?} {then:?}"),

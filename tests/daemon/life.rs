@@ -79,6 +79,37 @@ async fn sigterm_ends_it_within_5_s_with_0_while_the_broker_hangs() {
 }
 
 #[tokio::test]
+async fn what_the_broker_acknowledges_while_the_agent_stops_is_not_sent_again() {
+    let (broker, host) = with_fake_broker().await;
+    let agent = host.start();
+    let mut peer = managed(&broker).await;
+    peer.publish(RESET, br#"{"reqId": "one"}"#, 2).await;
+    let (_, response, id) = next_publish(&mut peer).await;
+    assert_eq!(response["reqId"], "one");
+    let notes = agent.notes.clone();
+    let stopping = tokio::spawn(agent.stop());
+    notes.line("STOPPING=1").await;
+    peer.puback(id).await;
+    assert_eq!(within("the end", stopping).await.unwrap(), 0);
+    let agent = host.start();
+    let mut peer = broker.subscribed(true).await;
+    let (topic, ..) = next_publish(&mut peer).await;
+    assert!(topic.ends_with("mgmt/manage"), "{topic}");
+    agent.log.line("connected to the service").await;
+    assert_eq!(host.status().await["agent"]["owed"], 0);
+}
+
+#[tokio::test]
+async fn without_a_folder_for_the_socket_the_agent_does_its_work_and_says_what_is_missing() {
+    let scene = Scene::new().await;
+    std::fs::remove_dir(scene.host.path("run")).unwrap();
+    let agent = scene.agent().await;
+    let line = agent.log.line("local commands cannot be served").await;
+    assert!(line.contains(scene.host.socket().to_str().unwrap()), "{line}");
+    scene.still_answers("one").await;
+}
+
+#[tokio::test]
 async fn sigterm_ends_it_within_5_s_with_0_while_the_bus_hangs() {
     let bus = PrivateBus::start();
     bus.freeze();
@@ -250,6 +281,7 @@ async fn a_damaged_copy_of_the_state_is_told_and_the_older_one_used() {
     let line = agent.log.line("damaged").await;
     assert!(line.contains(newest.to_str().unwrap()), "{line}");
     agent.log.line("used instead").await;
+    agent.notes.line("READY=1").await;
     // The older copy knows that the device is to leave, and so it says it again.
     let leaving = |status: &serde_json::Value| status["agent"]["wish"] == "unmanaged";
     scene.host.status_with("unmanaged again", leaving).await;

@@ -20,4 +20,5 @@ mod kills;
 mod life;
 mod looking;
 mod reboot;
+mod refusals;
 mod wire;

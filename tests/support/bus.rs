@@ -81,6 +81,25 @@ impl PrivateBus {
         }
     }
 
+    /// Returns when nobody but `service` is left on the bus and it has seen everything that the others had sent it.
+    pub async fn alone(&self, service: &str) {
+        let connection = zbus::connection::Builder::address(self.address())
+            .build()
+            .await
+            .unwrap();
+        let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let mut changes = bus.receive_name_owner_changed().await.unwrap();
+        let others =
+            |names: &[zbus::names::OwnedBusName]| names.iter().filter(|name| name.starts_with(':')).count() > 2;
+        while others(&bus.list_names().await.unwrap()) {
+            changes.next().await.unwrap();
+        }
+        let path = "/org/freedesktop/login1";
+        let ping = connection.call_method(Some(service), path, Some("org.freedesktop.DBus.Peer"), "Ping", &());
+        // It need not know the call, only answer it.
+        drop(ping.await);
+    }
+
     /// SIGSTOP: it takes connections, and says nothing.
     pub fn freeze(&self) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.daemon.id()).unwrap());

@@ -81,7 +81,8 @@ pub struct Volatile {
     answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
     /// Answers that the broker has, and that are to be sent once more.
     repeat: Vec<handled::Key>,
-    unsaved: Vec<durable::Change>,
+    /// The durable memory as it is to be, while the disk refuses to take it.
+    unsaved: Option<Box<Durable>>,
     retry_save_at: Option<Duration>,
 }
 

@@ -19,24 +19,21 @@ pub(super) struct Work<'a> {
     pub(super) d: Durable,
     /// The volatile memory as it will be.
     pub(super) v: Volatile,
-    changes: Vec<Change>,
+    changed: bool,
     owe: Vec<(OweId, Vec<u8>)>,
     after: Vec<After>,
 }
 
 impl<'a> Work<'a> {
     pub(super) fn new(agent: &Agent, now: Now, disk: Disk<'a>) -> Self {
-        let mut d = agent.durable.clone();
-        for change in &agent.volatile.unsaved {
-            d.apply(change);
-        }
+        let d = agent.volatile.unsaved.as_deref().unwrap_or(&agent.durable).clone();
         Work {
             settings: agent.settings.clone(),
             now,
             disk,
             d,
             v: agent.volatile.clone(),
-            changes: Vec::new(),
+            changed: false,
             owe: Vec::new(),
             after: Vec::new(),
         }
@@ -45,12 +42,12 @@ impl<'a> Work<'a> {
     /// Changes the durable memory. When the disk refuses, the change is kept and tried again.
     pub(super) fn change(&mut self, change: Change) {
         self.d.apply(&change);
-        self.changes.push(change);
+        self.changed = true;
     }
 
     /// Whether there is a change that the disk does not have.
     pub(super) fn unsaved(&self) -> bool {
-        !self.v.unsaved.is_empty() || self.v.reboot.is_held()
+        self.v.unsaved.is_some() || self.v.reboot.is_held()
     }
 
     /// Whether it is time to try the disk again.
@@ -60,7 +57,7 @@ impl<'a> Work<'a> {
 
     /// Whether the whole memory is on the disk once this step is done.
     pub(super) fn will_be_saved(&self) -> bool {
-        self.disk == Disk::Works && (self.v.unsaved.is_empty() || !self.changes.is_empty() || self.may_retry_save())
+        self.disk == Disk::Works && (self.v.unsaved.is_none() || self.changed || self.may_retry_save())
     }
 
     pub(super) fn effect(&mut self, effect: Effect) {
@@ -223,12 +220,14 @@ impl<'a> Work<'a> {
     pub(super) fn finish(mut self) -> Step {
         let mut commit = None;
         if let Disk::Refuses(_) = self.disk {
-            self.v.unsaved.append(&mut self.changes);
-            if self.unsaved() {
-                self.v.retry_save_at = Some(self.after(SAVE_RETRY));
+            if self.changed {
+                self.v.unsaved = Some(Box::new(self.d));
             }
-        } else if !self.changes.is_empty() || (!self.v.unsaved.is_empty() && self.may_retry_save()) {
-            self.v.unsaved.clear();
+            if self.v.unsaved.is_some() || self.v.reboot.is_held() {
+                self.v.retry_save_at = Some(self.now.boottime + SAVE_RETRY);
+            }
+        } else if self.changed || (self.v.unsaved.is_some() && self.may_retry_save()) {
+            self.v.unsaved = None;
             self.v.retry_save_at = None;
             commit = Some(self.d);
         }

@@ -448,3 +448,24 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
     assert_eq!(driver.answers("r1"), [500]);
     assert_eq!(driver.answers("r2"), [500], "it came while nobody knew");
 }
+
+#[test]
+fn a_disk_that_stays_full_does_not_fill_the_memory() {
+    let mut driver = Driver::managed();
+    driver.disk = br#"{"exclusive":{"install":{}}}"#.to_vec();
+    driver.restart();
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.disk_full = true;
+    let mut sizes = Vec::new();
+    for round in 0..2 {
+        for n in 0..300 {
+            driver.ask_reboot(&format!("r{}", 1000 + round * 300 + n));
+            driver.broker_has_all();
+            driver.published.clear();
+        }
+        sizes.push(format!("{:?}", driver.agent).len());
+    }
+    let grown = sizes[1] as f64 / sizes[0] as f64;
+    assert!(grown < 1.05, "{sizes:?}");
+}

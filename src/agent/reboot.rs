@@ -36,7 +36,14 @@ const MAX_REQUESTS: usize = 16;
 pub struct Reboot {
     op: Option<OpId>,
     /// A refusal that is not told before it is on the disk: told and then forgotten, the reboot would be tried again.
-    held: Option<RebootOutcome>,
+    held: Option<Held>,
+}
+
+/// An end that the disk does not have.
+#[derive(Debug, Clone)]
+enum Held {
+    Refused(Rc, String),
+    DidNotHappen(&'static str),
 }
 
 impl Reboot {
@@ -277,7 +284,7 @@ fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
         }
         RebootOutcome::Refused { rc, message } => {
             if let Disk::Refuses(_) = work.disk {
-                work.v.reboot.held = Some(RebootOutcome::Refused { rc, message });
+                work.v.reboot.held = Some(Held::Refused(rc, message));
                 return;
             }
             work.change(Change::Exclusive(None));
@@ -306,11 +313,11 @@ pub(super) fn preparing_for_shutdown(work: &mut Work<'_>, preparing: bool) {
 }
 
 pub(super) fn due(work: &mut Work<'_>) {
-    if let Some(outcome) = work.v.reboot.held.take() {
-        if work.may_retry_save() || matches!(work.disk, Disk::Refuses(_)) {
-            conclude(work, outcome);
-        } else {
-            work.v.reboot.held = Some(outcome);
+    if let Some(held) = work.v.reboot.held.take() {
+        match held {
+            _ if !work.may_retry_save() && work.disk == Disk::Works => work.v.reboot.held = Some(held),
+            Held::Refused(rc, message) => conclude(work, RebootOutcome::Refused { rc, message }),
+            Held::DidNotHappen(reason) => did_not_happen(work, reason),
         }
     }
     let overdue = |reboot: &RebootState| {
@@ -318,7 +325,7 @@ pub(super) fn due(work: &mut Work<'_>) {
             && reboot.boot_id == work.settings.boot_id
             && work.now.boottime >= reboot.accepted() + ACCEPTED_LIMIT
     };
-    if work.d.reboot().is_some_and(overdue) {
+    if !work.v.reboot.is_held() && work.d.reboot().is_some_and(overdue) {
         did_not_happen(work, "3 minutes after logind had been asked, the host was still up");
     }
     if counts_down(work) && work.now.boottime >= SHORT_BOOT {
@@ -331,8 +338,13 @@ fn counts_down(work: &Work<'_>) -> bool {
     work.d.short_boots > 0 && work.d.exclusive.is_none()
 }
 
-fn did_not_happen(work: &mut Work<'_>, reason: &str) {
+fn did_not_happen(work: &mut Work<'_>, reason: &'static str) {
     let Some(reboot) = work.d.reboot().cloned() else { return };
+    if work.asked_on_disk && work.disk != Disk::Works {
+        // The next run would not know that logind had accepted, and ask again.
+        work.v.reboot.held = Some(Held::DidNotHappen(reason));
+        return;
+    }
     let reason = format!("the reboot did not happen: {reason}");
     work.change(Change::Exclusive(None));
     for key in reboot.requests {
@@ -354,7 +366,8 @@ fn did_not_happen(work: &mut Work<'_>, reason: &str) {
 pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let accepted = work.d.reboot().filter(|reboot| reboot.phase == RebootPhase::Accepted);
     let forget = counts_down(work).then_some(SHORT_BOOT);
-    accepted.map(|reboot| reboot.accepted() + ACCEPTED_LIMIT).or(forget)
+    let limit = accepted.map(|reboot| reboot.accepted() + ACCEPTED_LIMIT).or(forget);
+    limit.filter(|_| !work.v.reboot.is_held())
 }
 
 fn millis(duration: Duration) -> u64 {

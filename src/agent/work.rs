@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::durable::{Change, Durable};
+use super::durable::{Change, Durable, RebootPhase, RebootState};
 use super::effect::{AckId, After, Effect, Level, OpId, OweId, PublishId, Say, Step, Topic};
 use super::handled::Key;
 use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, outbox};
@@ -17,6 +17,8 @@ pub(super) struct Work<'a> {
     pub(super) disk: Disk<'a>,
     /// The durable memory as it will be.
     pub(super) d: Durable,
+    /// What the disk has says that logind was asked, and not what came of it.
+    pub(super) asked_on_disk: bool,
     /// The volatile memory as it will be.
     pub(super) v: Volatile,
     changed: bool,
@@ -27,7 +29,9 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     pub(super) fn new(agent: &Agent, now: Now, disk: Disk<'a>) -> Self {
         let d = agent.volatile.unsaved.as_deref().unwrap_or(&agent.durable).clone();
+        let asked = |reboot: &RebootState| reboot.phase == RebootPhase::Asked;
         Work {
+            asked_on_disk: agent.durable.reboot().is_some_and(asked),
             settings: agent.settings.clone(),
             now,
             disk,

@@ -264,6 +264,9 @@ fn recovery_on_a_full_disk_asks_nobody_and_claims_nothing() {
     assert_eq!(driver.reboots.len(), 1);
     assert!(driver.published.is_empty());
     driver.pass(SECOND * 181);
+    assert!(driver.published.is_empty(), "the next run would ask after all");
+    driver.disk_full = false;
+    driver.pass(SECOND * 6);
     assert_eq!(driver.answers("r1"), [500]);
 }
 
@@ -447,6 +450,24 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
     driver.pass(SECOND * 125);
     assert_eq!(driver.answers("r1"), [500]);
     assert_eq!(driver.answers("r2"), [500], "it came while nobody knew");
+}
+
+#[test]
+fn what_did_not_happen_is_not_told_while_the_disk_has_only_that_logind_was_asked() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.disk_full = true;
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.broker_has_all();
+    driver.event(Event::PreparingForShutdown(false));
+    driver.pass(SECOND * 300);
+    assert_eq!(driver.answers("r1"), [202], "a crash now would ask logind again");
+    assert!(driver.on("manage").is_empty());
+    driver.disk_full = false;
+    driver.pass(SECOND * 6);
+    assert_eq!(driver.answers("r1"), [202, 500]);
+    driver.restart();
+    assert_eq!(driver.reboots.len(), 1);
 }
 
 #[test]

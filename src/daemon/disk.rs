@@ -176,13 +176,32 @@ impl Files {
         commit: Option<&[u8]>,
         dropped: &mut Vec<OweId>,
     ) -> Result<(), StoreError> {
-        for (id, record) in owe {
-            if !self.seqs.contains_key(id) {
-                self.append(*id, record, dropped)?;
+        let new: Vec<_> = owe.iter().filter(|(id, _)| !self.seqs.contains_key(id)).collect();
+        let written = self.write_in_order(&new, commit, dropped, !owe.is_empty());
+        if written.is_err() && commit.is_some() {
+            // Nothing of the step has happened: its numbers may be given to other records.
+            for (id, _) in new {
+                if let Some(seq) = self.seqs.remove(id) {
+                    // What cannot be removed now is removed by a later sync, or sent after a restart.
+                    let _ = self.outbox.remove(seq);
+                }
             }
         }
+        written
+    }
+
+    fn write_in_order(
+        &mut self,
+        new: &[&(OweId, Vec<u8>)],
+        commit: Option<&[u8]>,
+        dropped: &mut Vec<OweId>,
+        owes: bool,
+    ) -> Result<(), StoreError> {
+        for (id, record) in new {
+            self.append(*id, record, dropped)?;
+        }
         if let Some(json) = commit {
-            if !owe.is_empty() {
+            if owes {
                 self.outbox.sync()?;
             }
             self.state.commit(json)?;

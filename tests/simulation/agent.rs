@@ -253,8 +253,7 @@ impl World {
     fn write(&mut self, step: &Step, event: &Event, critical: bool) -> Written {
         for (id, record) in &step.owe {
             if !self.device.disk.append(self.now, *id, record) {
-                self.counts.add(Thing::DiskRefused);
-                return Written::Refused;
+                return self.take_back(step);
             }
             self.owed(*id, event);
         }
@@ -264,10 +263,21 @@ impl World {
         if let Some(durable) = &step.commit
             && !self.device.disk.commit(durable)
         {
-            self.counts.add(Thing::DiskRefused);
-            return Written::Refused;
+            return self.take_back(step);
         }
         Written::Whole
+    }
+
+    /// Of a step that commits, all is written or nothing.
+    fn take_back(&mut self, step: &Step) -> Written {
+        self.counts.add(Thing::DiskRefused);
+        for (id, _) in step.owe.iter().filter(|_| step.commit.is_some()) {
+            self.truth.owed.remove(id);
+            if self.device.disk.holds(*id) {
+                self.device.disk.remove(self.now, *id);
+            }
+        }
+        Written::Refused
     }
 
     fn carry_out(&mut self, after: After) {

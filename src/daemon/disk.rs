@@ -145,16 +145,10 @@ impl Files {
             .and_then(|()| self.try_write(owe, commit, &mut written.dropped));
         if let Err(error) = result {
             written.refused = Some(error.reason());
-            for (id, record) in owe {
-                if commit.is_some() {
-                    // Nothing of this step has happened; the next one may use the id for something else.
-                    if let Some(seq) = self.seqs.remove(id) {
-                        // A removal that is not written down is owed, and only costs a message that is sent twice.
-                        let _ = self.outbox.remove(seq);
-                    }
-                } else if !self.seqs.contains_key(id) {
-                    self.unwritten.push_back((*id, record.clone()));
-                }
+            if commit.is_none() {
+                let taken = |id| self.seqs.contains_key(id);
+                let left: Vec<_> = owe.iter().filter(|(id, _)| !taken(id)).cloned().collect();
+                self.unwritten.extend(left);
             }
         }
         written

@@ -192,7 +192,10 @@ fn outdated(work: &Work<'_>, item: &Item) -> bool {
 /// Forgets what is outdated, once the answer that counts is on the disk.
 pub(super) fn drop_outdated(work: &mut Work<'_>) {
     for index in (0..work.v.outbox.entries.len()).rev() {
-        if outdated(work, &work.v.outbox.entries[index].item) && work.will_be_saved() {
+        let entry = &work.v.outbox.entries[index];
+        // What is on its way has its end there; given back, it is dropped then.
+        let waits = matches!(entry.state, State::Waiting { .. });
+        if waits && outdated(work, &entry.item) && work.will_be_saved() {
             settle(work, index);
         }
     }

@@ -232,7 +232,7 @@ impl<'a> Work<'a> {
             }
         } else if self.changed || (self.v.unsaved.is_some() && self.may_retry_save()) {
             self.v.unsaved = None;
-            self.v.retry_save_at = None;
+            self.v.retry_save_at = self.v.retry_save_at.filter(|_| self.v.reboot.is_held());
             commit = Some(self.d);
         }
         Step {

@@ -453,6 +453,19 @@ fn when_nobody_knows_whether_logind_got_it_nothing_is_claimed_until_it_is_clear(
 }
 
 #[test]
+fn a_refusal_that_was_held_back_is_told_although_another_request_found_the_disk_working_first() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.disk_full = true;
+    driver.reboot_ends(refused(Rc::INTERNAL));
+    driver.disk_full = false;
+    driver.ask_reboot("r2");
+    driver.pass(SECOND * 6);
+    assert_eq!(driver.answers("r1"), [500]);
+    assert_eq!(driver.answers("r2"), [500]);
+}
+
+#[test]
 fn what_did_not_happen_is_not_told_while_the_disk_has_only_that_logind_was_asked() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");

@@ -64,6 +64,8 @@ pub struct Truth {
     logs_received: u32,
     /// When the agent last published a manage.
     managed_at: u64,
+    /// Every manage that reached the broker.
+    manages: BTreeSet<u64>,
     /// Messages without a request id that were executed.
     executed: BTreeSet<u64>,
     /// A reboot is on the disk.
@@ -388,7 +390,8 @@ impl World {
                     "the first 202 follows the manage that should have completed it"
                 );
             }
-            Ok((_, ToService::Manage)) => {
+            // One that is sent again with DUP may come after the 202 of a later request; the service knows it.
+            Ok((_, ToService::Manage)) if self.truth.manages.insert(message.number) => {
                 self.truth.managed_in = message.boot;
                 for (req_id, request) in &self.truth.requests {
                     assert!(

@@ -10,10 +10,11 @@ use iotdm::agent::{
 use iotdm::protocol::Address;
 use iotdm::protocol::model::DeviceInfo;
 
-use crate::broker::Who;
+use crate::broker::{Cut, Who};
 use crate::client::Told;
 use crate::counts::Thing;
 use crate::disk::Disk;
+use crate::faults::Fault;
 use crate::logind::Logind;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
@@ -402,6 +403,11 @@ impl World {
             if let Some(going) = &mut self.device.logind.going {
                 going.lock_is_the_daemons = true;
                 going.agent_knows = outcome == RebootOutcome::Accepted;
+            }
+            if !self.quiet && self.random.one_in(self.plan.cut_then) {
+                let at = self.now + self.random.below(2 * self.plan.slowest_packet);
+                let fault = Fault::Cut(Who::Agent, Cut::ClientFirst);
+                self.at(at, Happening::Fault(fault));
             }
             self.agent_handles(Event::RebootEnded { op, outcome }, None);
         }

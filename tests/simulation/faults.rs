@@ -33,6 +33,10 @@ pub struct Plan {
     pub logind_is_good: bool,
     /// The disk fills up at one in so many requests to logind.
     pub disk_fills_then: u64,
+    /// The connection breaks after one in so many answers of logind, while the 202 is on its way.
+    pub cut_then: u64,
+    /// Somebody on the host asks for a manage right before one in so many requests.
+    manage_first: u64,
     /// How often each kind of fault is drawn.
     weights: [u64; KINDS],
     /// The operator asks again and again.
@@ -88,6 +92,8 @@ impl Plan {
             service_death: random.pick(&[0, 0, 60]),
             logind_is_good: random.one_in(2),
             disk_fills_then: random.pick(&[0, 0, 4]),
+            cut_then: random.pick(&[0, 0, 3]),
+            manage_first: random.pick(&[0, 0, 3]),
             weights,
             eager: random.one_in(8),
         }
@@ -232,6 +238,9 @@ impl World {
 
     fn ask(&mut self, times: u32, patience: u32) {
         if self.operator.may_ask() {
+            if !self.quiet && self.random.one_in(self.plan.manage_first) {
+                self.agent_is_commanded(true);
+            }
             for _ in 0..times {
                 let timeout = self.random.pick(&[60, 600, 1800, 1800]);
                 self.operator_asks(timeout);

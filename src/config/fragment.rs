@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value as Json};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Inputs;
 use super::error::Problem;
@@ -27,6 +27,8 @@ pub(super) struct Located {
 pub(super) enum Value {
     Text(String),
     Truth(bool),
+    /// Each string with its own place.
+    List(Vec<(String, Place)>),
     Table(Map<String, Json>),
 }
 
@@ -125,9 +127,13 @@ impl Reader<'_> {
 
     fn key(&mut self, key: &'static str, holds: Holds, value: &Spanned<DeValue<'_>>) {
         let read = match (holds, value.get_ref()) {
-            (Holds::Text | Holds::Duration, DeValue::String(text)) => Ok(Value::Text(text.to_string())),
+            (Holds::Text | Holds::Duration | Holds::Size, DeValue::String(text)) => Ok(Value::Text(text.to_string())),
             (Holds::Duration, DeValue::Integer(number)) if number.as_str() == "0" => Ok(Value::Text("0".to_owned())),
             (Holds::Truth, DeValue::Boolean(truth)) => Ok(Value::Truth(*truth)),
+            (Holds::List, DeValue::Array(items)) => match self.list(key, items) {
+                Some(list) => Ok(Value::List(list)),
+                None => return,
+            },
             (Holds::Table, DeValue::Table(table)) => metadata(table).map(Value::Table),
             (Holds::Text, other) => Err((
                 format!("must be a string, not {}", named(other)),
@@ -136,6 +142,14 @@ impl Reader<'_> {
             (Holds::Duration, other) => Err((
                 format!("must be a duration, not {}", named(other)),
                 "write a number and a unit, such as \"60s\", \"30m\", \"24h\", \"7d\"",
+            )),
+            (Holds::Size, other) => Err((
+                format!("must be a size, not {}", named(other)),
+                "write a number and a unit, such as \"500KiB\", \"64MiB\", \"2GiB\"",
+            )),
+            (Holds::List, other) => Err((
+                format!("must be a list, not {}", named(other)),
+                "write [\"one\", \"two\"], or [] for none",
             )),
             (Holds::Truth, other) => Err((
                 format!("must be true or false, not {}", named(other)),
@@ -153,6 +167,27 @@ impl Reader<'_> {
             }
             Err((message, hint)) => self.wrong(value, key, message, Some(hint.to_owned())),
         }
+    }
+
+    /// The strings of a list; nothing when one of them is none, which is told then.
+    fn list(&mut self, key: &str, items: &DeArray<'_>) -> Option<Vec<(String, Place)>> {
+        let mut strings = Some(Vec::new());
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => {
+                    let place = self.place(item.span().start);
+                    strings
+                        .iter_mut()
+                        .for_each(|list| list.push((text.to_string(), place.clone())));
+                }
+                other => {
+                    let told = format!("must be a list of strings, and holds {}", named(other));
+                    self.wrong(item, key, told, Some("put it in double quotes".to_owned()));
+                    strings = None;
+                }
+            }
+        }
+        strings
     }
 
     fn wrong<T>(&mut self, at: &Spanned<T>, key: &str, message: String, hint: Option<String>) {

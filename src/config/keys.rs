@@ -7,8 +7,12 @@ pub(super) enum Holds {
     Text,
     /// A string such as `"60s"`, or the number 0.
     Duration,
+    /// A string such as `"2GiB"`.
+    Size,
     /// `true` or `false`.
     Truth,
+    /// A list of strings.
+    List,
     /// A table of anything JSON can say.
     Table,
 }
@@ -38,11 +42,26 @@ pub(super) const KEYS: &[(&str, Holds)] = &[
     ("manage.device_info.hwVersion", Holds::Text),
     ("manage.device_info.descriptiveLocation", Holds::Text),
     ("reboot.enabled", Holds::Truth),
+    ("firmware.enabled", Holds::Truth),
+    ("firmware.mark_good", Holds::Truth),
+    ("firmware.max_size", Holds::Size),
+    ("firmware.allow_hosts", Holds::List),
+    ("firmware.allow_http", Holds::Truth),
+    ("firmware.ca_file", Holds::Text),
+    ("firmware.cert_file", Holds::Text),
+    ("firmware.key_file", Holds::Text),
+    ("firmware.proxy", Holds::Text),
+    ("firmware.max_rate", Holds::Size),
+    ("firmware.reboot", Holds::Text),
+    ("firmware.window", Holds::Text),
+    ("firmware.trial.timeout", Holds::Duration),
+    ("firmware.trial.units", Holds::List),
+    ("firmware.trial.require_service", Holds::Truth),
     ("state.directory", Holds::Text),
 ];
 
 /// Sections that later versions know. Named so that nobody takes them for a spelling mistake.
-pub(super) const LATER: &[&str] = &["factory_reset", "firmware", "location", "diagnostics"];
+pub(super) const LATER: &[&str] = &["factory_reset", "location", "diagnostics"];
 
 /// What a name in a file stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -156,8 +175,18 @@ mod tests {
             ("", "devise", "did you mean the section [device]?"),
             ("device", "lifetime", "lifetime belongs into the section [manage]"),
             ("", "url", "url belongs into the section [service]"),
+            ("firmware", "allow_host", "did you mean allow_hosts?"),
+            (
+                "firmware",
+                "timeout",
+                "timeout belongs into the section [firmware.trial]",
+            ),
             ("reboot", "delay", "[reboot] knows: enabled"),
-            ("", "x", "sections are: device, service, manage, reboot, state"),
+            (
+                "",
+                "x",
+                "sections are: device, service, manage, reboot, firmware, state",
+            ),
         ] {
             assert_eq!(hint(section, name).unwrap(), expected, "{section} {name}");
         }

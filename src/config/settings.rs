@@ -19,6 +19,8 @@ pub struct Settings {
     pub manage: Manage,
     /// Reboot on request.
     pub reboot: Reboot,
+    /// Firmware updates on request.
+    pub firmware: Firmware,
     /// Where the state is kept.
     pub state: State,
 }
@@ -141,6 +143,67 @@ pub struct DeviceInfo {
 pub struct Reboot {
     /// Whether the device does it.
     pub enabled: bool,
+}
+
+/// Firmware updates on request of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firmware {
+    /// Whether the device does them.
+    pub enabled: bool,
+    /// Whether the agent marks the booted slot good; otherwise the integrator has something else that does.
+    pub mark_good: bool,
+    /// The largest bundle that is fetched, in bytes; at least 1024.
+    pub max_size: u64,
+    /// The only hosts that bundles are fetched from: names in lower case, or IP addresses (IPv6 without brackets). Empty:
+    /// any.
+    pub allow_hosts: Vec<String>,
+    /// Whether a bundle may come over http, in the clear.
+    pub allow_http: bool,
+    /// CA certificates (PEM) to trust for https; none: the system's store.
+    pub ca_file: Option<PathBuf>,
+    /// The client certificate for https, where the server wants one.
+    pub certificate: Option<ClientCertificate>,
+    /// An HTTP proxy to fetch through; none: direct.
+    pub proxy: Option<Proxy>,
+    /// The most that a download takes of the network, in bytes per second; at least 1024. None: no limit.
+    pub max_rate: Option<u64>,
+    /// When the host boots the slot that was written.
+    pub reboot: FirmwareReboot,
+    /// The time of day for [`FirmwareReboot::Window`]; never absent with it.
+    pub window: Option<Window>,
+    /// When a new slot is good.
+    pub trial: Trial,
+}
+
+/// When the host boots a slot that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirmwareReboot {
+    /// As soon as it is written.
+    Now,
+    /// In the window.
+    Window,
+    /// When a person, or the service with a reboot request, says so.
+    Manual,
+}
+
+/// A time of day, every day, in local time. With `from > to` it passes midnight; never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The minute of the day at which it opens, 0 to 1439.
+    pub from: u16,
+    /// The minute of the day at which it closes, 0 to 1439, itself not in the window.
+    pub to: u16,
+}
+
+/// When a new slot is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// After so long since its boot a slot on trial that is not good is bad: 2 minutes to 24 hours.
+    pub timeout: Duration,
+    /// The systemd units that must be active, each with its suffix.
+    pub units: Vec<String>,
+    /// Whether the service must have answered a manage from the new slot, if it was reached from the old one.
+    pub require_service: bool,
 }
 
 /// Where the state is kept.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 
+mod firmware;
 mod secrets;
 mod values;
 
@@ -115,6 +116,11 @@ fn what_the_shipped_configuration_shows_as_a_default_is_the_default() {
     assert_eq!(bare.service.keep_alive, full.service.keep_alive);
     assert_eq!(bare.manage.lifetime, full.manage.lifetime);
     assert_eq!(bare.reboot, full.reboot);
+    // what has no default is shown by an example: files, proxy, rate and window
+    let mut firmware = full.firmware.clone();
+    (firmware.ca_file, firmware.certificate, firmware.proxy) = (None, None, None);
+    (firmware.max_rate, firmware.window) = (None, None);
+    assert_eq!(bare.firmware, firmware);
     assert_eq!(bare.state.directory(None), full.state.directory(None));
 }
 
@@ -173,6 +179,23 @@ fn a_whole_configuration_becomes_settings() {
         descriptiveLocation = "hall 2"
         [reboot]
         enabled = false
+        [firmware]
+        enabled = false
+        mark_good = false
+        max_size = "512MiB"
+        allow_hosts = ["Updates.example.com", "[2001:DB8::1]"]
+        allow_http = true
+        ca_file = "/nonexistent/updates-ca.pem"
+        cert_file = "/nonexistent/updates-cert.pem"
+        key_file = "/nonexistent/updates-key.pem"
+        proxy = "http://proxy.example.com:3129"
+        max_rate = "500KiB"
+        reboot = "window"
+        window = "23:30-01:00"
+        [firmware.trial]
+        timeout = "10m"
+        units = ["modbus.service", "data@1.mount"]
+        require_service = false
         [state]
         directory = "/data/iotdm-agent"
         "#,
@@ -215,6 +238,30 @@ fn a_whole_configuration_becomes_settings() {
             },
         },
         reboot: Reboot { enabled: false },
+        firmware: Firmware {
+            enabled: false,
+            mark_good: false,
+            max_size: 512 * 1024 * 1024,
+            allow_hosts: vec!["updates.example.com".into(), "2001:db8::1".into()],
+            allow_http: true,
+            ca_file: Some("/nonexistent/updates-ca.pem".into()),
+            certificate: Some(ClientCertificate {
+                cert_file: "/nonexistent/updates-cert.pem".into(),
+                key_file: "/nonexistent/updates-key.pem".into(),
+            }),
+            proxy: Some(Proxy {
+                host: "proxy.example.com".into(),
+                port: 3129,
+            }),
+            max_rate: Some(500 * 1024),
+            reboot: FirmwareReboot::Window,
+            window: Some(Window { from: 1410, to: 60 }),
+            trial: Trial {
+                timeout: Duration::from_secs(600),
+                units: vec!["modbus.service".into(), "data@1.mount".into()],
+                require_service: false,
+            },
+        },
         state: State {
             directory: Some("/data/iotdm-agent".into()),
         },
@@ -286,7 +333,17 @@ fn every_problem_is_told_at_once_in_the_order_of_the_lines() {
         "[reboot]\n",
         "enabled = \"yes\"\n",
         "[firmware]\n",
-        "enabled = true\n",
+        "max_size = 2048\n",
+        "allow_hosts = \"updates.example.com\"\n",
+        "reboot = \"window\"\n",
+        "[firmware.trial]\n",
+        "timeout = \"1m\"\n",
+        "units = [\n",
+        "  \"modbus\",\n",
+        "  \"web@.service\",\n",
+        "]\n",
+        "[location]\n",
+        "source = \"gpsd\"\n",
     ));
     let expected = "\
 config.toml:2:7: device.org: \"quickstart\" has no device management: use the organisation that the device is registered in
@@ -306,7 +363,16 @@ config.toml:13:1: manage.device_info.serial_number: unknown key
 config.toml:14:9: manage.device_info.model: must not be empty: remove the line
 config.toml:16:11: reboot.enabled: must be true or false, not a string
     write it without quotes
-config.toml:17:2: firmware: [firmware] is not supported by this version
+config.toml:18:12: firmware.max_size: must be a size, not a number
+    write a number and a unit, such as \"500KiB\", \"64MiB\", \"2GiB\"
+config.toml:19:15: firmware.allow_hosts: must be a list, not a string
+    write [\"one\", \"two\"], or [] for none
+config.toml:20:10: firmware.reboot: needs firmware.window as well
+    add a line such as window = \"02:00-04:00\"
+config.toml:22:11: firmware.trial.timeout: 1m is out of range: 2m to 24h
+config.toml:24:3: firmware.trial.units: \"modbus\" is no unit: write its whole name, such as \"modbus.service\"
+config.toml:25:3: firmware.trial.units: \"web@.service\" is a template: name one of its instances
+config.toml:27:2: location: [location] is not supported by this version
     remove it until a version that has it is installed";
     assert_eq!(etc.refusal(), expected);
 }

@@ -1,8 +1,10 @@
-//! Durations and addresses as people write them. Pure; every error says what would be right and quotes no secret.
+//! Durations, sizes, times of day, addresses and unit names as people write them. Pure; every error says what would be
+//! right and quotes no secret.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::settings::{Proxy, Url};
+use super::settings::{Proxy, Url, Window};
 
 /// Reads `60s`, `30m`, `24h`, `7d` or `0`: one number, one unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -37,6 +39,80 @@ pub(super) fn show(duration: Duration) -> String {
     format!("{seconds}s")
 }
 
+/// Reads `500KiB`, `64MiB` or `2GiB` as bytes: one number, one unit.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const RIGHT: &str = "is no size: write a number and one of the units KiB, MiB, GiB, such as \"64MiB\" or \"2GiB\"";
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let bytes: u64 = match unit.trim_start() {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("{text:?} {RIGHT}")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} {RIGHT}"))?;
+    match number.checked_mul(bytes) {
+        Some(0) => Err("must be at least 1KiB".to_owned()),
+        Some(size) => Ok(size),
+        None => Err(format!("{text:?} is too large")),
+    }
+}
+
+/// Reads `02:00-04:00`: two times of day, from and to.
+pub(super) fn window(text: &str) -> Result<Window, String> {
+    const RIGHT: &str =
+        "is no window: write two times of day from 00:00 to 23:59, such as \"02:00-04:00\" or \"23:30-01:00\"";
+    let number = |digits: &str, below: u16| -> Option<u16> {
+        let two = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse().ok().filter(|number| two && *number < below)
+    };
+    let minute = |time: &str| {
+        let (hours, minutes) = time.trim().split_once(':')?;
+        Some(number(hours, 24)? * 60 + number(minutes, 60)?)
+    };
+    let read = text
+        .split_once('-')
+        .and_then(|(from, to)| Some((minute(from)?, minute(to)?)));
+    match read {
+        None => Err(format!("{text:?} {RIGHT}")),
+        Some((from, to)) if from == to => Err(format!("{text:?} is empty: it closes when it opens")),
+        Some((from, to)) => Ok(Window { from, to }),
+    }
+}
+
+/// Reads the name of a systemd unit with its suffix, as systemd.unit(5) has it. A template needs its instance.
+pub(super) fn unit_name(text: &str) -> Result<String, String> {
+    const SUFFIXES: &str = "service socket target mount timer path device swap automount slice scope";
+    const RIGHT: &str = "is no unit: write its whole name, such as \"modbus.service\"";
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+    let (name, suffix) = text.rsplit_once('.').unwrap_or_default();
+    if name.ends_with('@') {
+        return Err(format!("{text:?} is a template: name one of its instances"));
+    }
+    let known = SUFFIXES.split(' ').any(|known| known == suffix);
+    match known && !name.is_empty() && !name.starts_with('@') && text.len() <= 255 && text.chars().all(legal) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} {RIGHT}")),
+    }
+}
+
+/// Reads the name or address of a host, without a port. Lower case, IPv6 without brackets, as they are compared.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    const RIGHT: &str =
+        "write the host alone, such as \"updates.example.com\" or \"192.0.2.7\": no https://, no port, no *";
+    let host = match text.parse::<IpAddr>() {
+        Ok(_) => text.to_owned(),
+        Err(_) => match host_and_port(text, "") {
+            Ok((host, None)) => host,
+            _ => return Err(RIGHT.to_owned()),
+        },
+    };
+    Ok(match host.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => host.to_ascii_lowercase(),
+    })
+}
+
 /// Reads `mqtts://host[:port]` or `mqtt://host[:port]`. Ports unless given: 8883 and 1883.
 pub(super) fn url(text: &str) -> Result<Url, String> {
     const RIGHT: &str = "write mqtts://HOST:PORT (TLS) or mqtt://HOST:PORT (in the clear)";
@@ -57,7 +133,7 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
 
 /// Reads `http://host:port`.
 pub(super) fn proxy(text: &str) -> Result<Proxy, String> {
-    const RIGHT: &str = "write http://HOST:PORT; the proxy must allow CONNECT to the service's port";
+    const RIGHT: &str = "write http://HOST:PORT; the proxy must allow CONNECT to the port";
     let Some(rest) = text.strip_prefix("http://") else {
         return Err(RIGHT.to_owned());
     };

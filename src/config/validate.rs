@@ -3,6 +3,8 @@
 //! Files that the configuration names may still be missing (they are read at each connect): that is a warning. A token
 //! or key that every user of the host can read is refused.
 
+mod firmware;
+
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +52,7 @@ pub(super) fn settings(
     let reboot = Reboot {
         enabled: check.truth("reboot.enabled").unwrap_or(true),
     };
+    let firmware = check.firmware();
     let state = State {
         directory: check.path("state.directory"),
     };
@@ -63,6 +66,7 @@ pub(super) fn settings(
                 service,
                 manage,
                 reboot,
+                firmware,
                 state,
             }))
         }
@@ -161,7 +165,7 @@ impl Check<'_> {
             }
         });
         let ca_file = self.file("service.ca_file", false);
-        let certificate = self.certificate();
+        let certificate = self.certificate(["service.cert_file", "service.key_file"]);
         let token = self.token(credentials);
         let keep_alive = self.text("service.keep_alive", |text| {
             let keep_alive = units::duration(text)?;
@@ -206,11 +210,11 @@ impl Check<'_> {
         })
     }
 
-    fn certificate(&mut self) -> Option<ClientCertificate> {
-        let cert_file = self.file("service.cert_file", false);
-        let key_file = self.file("service.key_file", true);
-        const PAIR: [&str; 2] = ["service.cert_file", "service.key_file"];
-        for (one, other) in [(PAIR[0], PAIR[1]), (PAIR[1], PAIR[0])] {
+    /// A client certificate by the two keys that name it.
+    fn certificate(&mut self, [cert, key]: [&str; 2]) -> Option<ClientCertificate> {
+        let cert_file = self.file(cert, false);
+        let key_file = self.file(key, true);
+        for (one, other) in [(cert, key), (key, cert)] {
             if !self.inputs.contains_key(other) {
                 self.wrong(
                     one,

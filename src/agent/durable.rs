@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+use super::firmware::record::{Firmware, Update};
 use super::handled::{Answer, Handled, Key};
+use super::observation::Observed;
 
 /// Whether the device is to be managed. Survives restarts: an unmanaged device sends no manage until it is told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,13 +61,18 @@ pub struct RebootState {
 }
 
 /// The one thing that the host does for the service at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Exclusive {
     /// A reboot.
     Reboot {
         /// Its state.
         reboot: RebootState,
+    },
+    /// Firmware is installed, or on trial.
+    Update {
+        /// Its state.
+        update: Box<Update>,
     },
     /// Something that a newer version began: kept, and in the way of everything else.
     Unknown(Value),
@@ -86,6 +93,12 @@ pub struct Durable {
     /// How many boots in a row the service ended within 10 minutes.
     #[serde(default)]
     pub short_boots: u32,
+    /// `mgmt.firmware`.
+    #[serde(default, skip_serializing_if = "Firmware::is_untouched")]
+    pub firmware: Firmware,
+    /// What the service observes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<Observed>,
     /// What this version does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -96,8 +109,14 @@ pub struct Durable {
 pub enum Change {
     /// The device is to be managed, or not.
     Wish(Wish),
-    /// Something began, went on, or ended.
-    Exclusive(Option<Exclusive>),
+    /// A reboot began, went on, or ended. During an update it is the update's.
+    Reboot(Option<RebootState>),
+    /// An update began, went on, or ended.
+    Update(Option<Box<Update>>),
+    /// `mgmt.firmware` has changed.
+    Firmware(Firmware),
+    /// What the service observes, or what it was told of it.
+    Observed(Vec<Observed>),
     /// A request is remembered, with its answer when there is one already.
     Remember(Handled),
     /// A remembered request has this answer now; it is to be sent.
@@ -126,6 +145,15 @@ impl Durable {
     pub fn reboot(&self) -> Option<&RebootState> {
         match &self.exclusive {
             Some(Exclusive::Reboot { reboot }) => Some(reboot),
+            Some(Exclusive::Update { update }) => update.reboot.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The update that is under way.
+    pub fn update(&self) -> Option<&Update> {
+        match &self.exclusive {
+            Some(Exclusive::Update { update }) => Some(update),
             _ => None,
         }
     }
@@ -134,7 +162,15 @@ impl Durable {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Wish(wish) => self.wish = *wish,
-            Change::Exclusive(exclusive) => self.exclusive = exclusive.clone(),
+            Change::Reboot(reboot) => match &mut self.exclusive {
+                Some(Exclusive::Update { update }) => update.reboot = reboot.clone(),
+                exclusive => *exclusive = reboot.clone().map(|reboot| Exclusive::Reboot { reboot }),
+            },
+            Change::Update(update) => {
+                self.exclusive = update.clone().map(|update| Exclusive::Update { update });
+            }
+            Change::Firmware(firmware) => self.firmware = firmware.clone(),
+            Change::Observed(observed) => self.observed = observed.clone(),
             Change::Remember(handled) => super::handled::remember(&mut self.handled, handled.clone()),
             Change::Answer(key, answer) => super::handled::answer(&mut self.handled, key, answer),
             Change::Delivered(key, rc) => super::handled::delivered(&mut self.handled, key, *rc),
@@ -169,10 +205,10 @@ mod tests {
     fn what_a_newer_version_wrote_is_read_for_what_is_understood_and_kept() {
         let newer = serde_json::json!({
             "wish": "unmanaged",
-            "exclusive": {"install": {"phase": "writing"}},
+            "exclusive": {"reset": {"phase": "wiping"}},
             "handled": [{"key": {"op": "firmware_update", "hash": "00"}, "req_id": "a", "answer": {"rc": 202, "extra": 1}, "more": true}],
             "short_boots": 1,
-            "observed": ["mgmt.firmware"],
+            "trusted": ["mgmt.firmware"],
         });
         let durable = Durable::from_json(newer.to_string().as_bytes()).unwrap();
         assert_eq!(durable.wish, Wish::Unmanaged);

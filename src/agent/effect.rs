@@ -51,6 +51,10 @@ pub enum Topic {
     RebootDone,
     /// The reboot was accepted, and did not happen.
     RebootDidNotHappen,
+    /// Firmware is fetched.
+    Download,
+    /// Firmware is installed, on trial, proven, or not.
+    Update,
     /// A message of the service was not used.
     MessageRefused,
     /// Something that the service should have had was given up.
@@ -79,6 +83,55 @@ pub enum Reply {
     Failed(String),
 }
 
+/// What a survey of the host is for; it looks only at what that needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whether there is room for a download.
+    Download,
+    /// Whether an update can be installed, and between which slots.
+    Install,
+    /// What came of an update.
+    Outcome,
+}
+
+/// What is fetched and installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Where it is.
+    pub uri: String,
+    /// What it must be; see protocol, "verifier".
+    pub verifier: Option<String>,
+}
+
+/// How a slot's boot is to be marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It works.
+    Good,
+    /// It does not.
+    Bad,
+    /// It boots next.
+    Active,
+}
+
+/// What makes a boot healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Units that must be active.
+    pub units: Vec<String>,
+    /// Units whose failure is no news; `None`: failed units do not matter.
+    pub failed_before: Option<Vec<String>>,
+}
+
+/// What the fall-back outside the agent must know: which slot is on trial, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker {
+    /// RAUC's name of the slot.
+    pub slot: String,
+    /// Time since boot.
+    pub deadline: std::time::Duration,
+}
+
 /// Something that may be done before or without a commit, twice or not at all, without harm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -95,6 +148,14 @@ pub enum Effect {
     Settle(OweId),
     /// Let go of the delay lock: the host may go down now.
     ReleaseDelayLock,
+    /// Look at the host: `Surveyed` follows, within half a minute.
+    Survey(OpId, Purpose),
+    /// Watch the health of this boot: `Health` follows, at once and whenever it changes. `None`: no longer.
+    Watch(Option<(OpId, Health)>),
+    /// Write the marker of a trial, or remove it.
+    Marker(Option<Marker>),
+    /// The downloaded image is no longer needed.
+    Discard,
     /// Answer a local command.
     Reply(CommandId, Reply),
     /// Write a line to the log.
@@ -110,6 +171,21 @@ pub enum After {
     Ack(AckId),
     /// Ask logind for a reboot, inhibitors respected: `RebootEnded` follows.
     Reboot(OpId),
+    /// Fetch the image, or go on fetching it, and have RAUC look at it: `Downloaded` follows.
+    Download(OpId, Image),
+    /// Check the image once more and have RAUC write it into the other slot: `Installed` follows.
+    Install {
+        /// To tell the end by.
+        op: OpId,
+        /// What was downloaded.
+        image: Image,
+        /// RAUC's `transaction-id`, where it knows it.
+        transaction: String,
+    },
+    /// RAUC may be at it still, from before a restart of the agent: `Installed` follows.
+    Rejoin(OpId),
+    /// Mark slots, in this order, and read that back: `Marked` follows. A slot is RAUC's name, or `booted`.
+    Mark(OpId, Vec<(Mark, String)>),
 }
 
 /// The answer to an event.

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::effect::{AckId, CommandId, OpId, OweId, PublishId};
+use crate::protocol::firmware::UpdateStatus;
 use crate::protocol::rc::Rc;
 
 /// A message as the broker delivered it.
@@ -35,6 +36,81 @@ pub enum RebootOutcome {
     },
 }
 
+/// A slot as RAUC tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Slot {
+    /// RAUC's name, such as `rootfs.0`.
+    pub name: String,
+    /// Slots of one class take turns.
+    pub class: String,
+    /// Whether it was written to its end; a slot that RAUC never wrote counts as such.
+    pub complete: bool,
+    /// The transaction of the last installation, where RAUC knows it.
+    pub transaction: Option<String>,
+    /// Different after every installation that was written to its end.
+    pub installed: Option<String>,
+}
+
+/// What a survey of the host found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// The slot that runs, by RAUC's name.
+    pub booted: Option<String>,
+    /// All slots.
+    pub slots: Vec<Slot>,
+    /// Whether RAUC is installing something.
+    pub installing: bool,
+    /// Units that have failed.
+    pub failed_units: Vec<String>,
+    /// What stands in the way, in words.
+    pub problems: Vec<String>,
+    /// What the fall-back outside the agent has left behind: why it left the slot on trial.
+    pub fallback: Option<String>,
+}
+
+/// How a download ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DownloadEnd {
+    /// The image is there, whole, with the right digest, signed, and made for this hardware.
+    Done,
+    /// It is not.
+    Failed {
+        /// 2 to 6.
+        status: UpdateStatus,
+        /// Why, in words.
+        message: String,
+    },
+}
+
+/// How an installation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallEnd {
+    /// The other slot is written and boots next.
+    Done,
+    /// It is not, and the slot that runs boots next.
+    Failed {
+        /// 2, 4 or 5.
+        status: UpdateStatus,
+        /// Why, in words; RAUC's own, where there are any.
+        message: String,
+        /// Whether the same image may be tried again.
+        again: bool,
+    },
+    /// RAUC or the bus was lost in the middle: the slots will tell.
+    Unclear(String),
+}
+
+/// Whether this boot is healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Good,
+    /// Not yet, for this reason.
+    Pending(String),
+    /// It is not, for this reason; it may yet become so.
+    Bad(String),
+}
+
 /// Something that the brain is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -66,6 +142,45 @@ pub enum Event {
         /// How.
         outcome: RebootOutcome,
     },
+    /// The one end of [`super::Effect::Survey`].
+    Surveyed {
+        /// Which.
+        op: OpId,
+        /// What was found, or why nobody knows.
+        found: Result<Survey, String>,
+    },
+    /// The one end of [`super::After::Download`].
+    Downloaded {
+        /// Which.
+        op: OpId,
+        /// How.
+        end: DownloadEnd,
+    },
+    /// The one end of [`super::After::Install`] and [`super::After::Rejoin`].
+    Installed {
+        /// Which.
+        op: OpId,
+        /// How.
+        end: InstallEnd,
+    },
+    /// The one end of [`super::After::Mark`].
+    Marked {
+        /// Which.
+        op: OpId,
+        /// Why it did not stick.
+        result: Result<(), String>,
+    },
+    /// The health of this boot is this now.
+    Health {
+        /// Of which watch.
+        op: OpId,
+        /// How it is.
+        verdict: Verdict,
+    },
+    /// The time of day at which an update may reboot the host has begun, or ended.
+    Window(bool),
+    /// Somebody's lock on shutdown came or went.
+    InhibitorsChanged,
     /// logind's signal: true when the host is about to go down, false when that was called off.
     PreparingForShutdown(bool),
     /// Somebody on the host asks for a manage request.

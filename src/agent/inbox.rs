@@ -4,7 +4,7 @@ use super::durable::Wish;
 use super::effect::{AckId, Level, Topic};
 use super::event::Message;
 use super::work::Work;
-use super::{lifecycle, outbox, reboot};
+use super::{firmware, lifecycle, observation, outbox, reboot};
 use crate::protocol::topic::TopicError;
 use crate::protocol::{Address, Malformed, Rc, ReqId, Request, Response, ToDevice, json};
 
@@ -55,8 +55,15 @@ pub(super) fn message(work: &mut Work<'_>, message: &Message) {
 
 fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Option<ReqId>) {
     // First of all it may be one that was carried out before.
-    if let Request::Reboot = request {
-        return reboot::request(work, message.ack, req_id, message.dup);
+    match request {
+        Request::Reboot => return reboot::request(work, message.ack, req_id, message.dup),
+        Request::FirmwareDownload => {
+            return firmware::request(work, firmware::Operation::Download, message.ack, req_id, message.dup);
+        }
+        Request::FirmwareUpdate => {
+            return firmware::request(work, firmware::Operation::Update, message.ack, req_id, message.dup);
+        }
+        _ => {}
     }
     work.ack(message.ack);
     if work.d.wish != Wish::Managed {
@@ -65,20 +72,11 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
     let not_built = |what: &str| format!("{what} is not supported by this version of the agent");
     match request {
         // Done above.
-        Request::Reboot => {}
-        // Nothing is observed, so there is nothing to stop.
-        Request::Cancel(_) => answer(work, req_id, Rc::OK, ""),
-        Request::Update(_) => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("updating attributes")),
-        Request::Observe(_) => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("observing attributes")),
+        Request::Reboot | Request::FirmwareDownload | Request::FirmwareUpdate => {}
+        Request::Cancel(fields) => observation::cancel(work, fields, req_id),
+        Request::Observe(fields) => observation::observe(work, fields, req_id),
+        Request::Update(fields) => firmware::update_attributes(work, fields, req_id),
         Request::FactoryReset => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("factory reset")),
-        Request::FirmwareDownload | Request::FirmwareUpdate => {
-            answer(
-                work,
-                req_id,
-                Rc::NOT_IMPLEMENTED,
-                &not_built("firmware over the device management protocol"),
-            );
-        }
         Request::Custom { bundle, .. } => {
             answer(
                 work,
@@ -100,7 +98,9 @@ pub(super) fn answer(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason:
 fn response(work: &mut Work<'_>, message: &Message) {
     match Response::parse(&message.payload) {
         Ok(response) => {
-            let known = lifecycle::answered(work, &response) || outbox::answered(work, &response);
+            let known = lifecycle::answered(work, &response)
+                || observation::answered(work, &response)
+                || outbox::answered(work, &response);
             if !known {
                 let text = format!(
                     "a response (rc {}) to the unknown request {:?} was ignored",

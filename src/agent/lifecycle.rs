@@ -55,7 +55,7 @@ fn content(settings: &Settings) -> Manage {
         lifetime: Some(settings.lifetime),
         supports: Some(Supports {
             device_actions: settings.reboot_enabled,
-            firmware_actions: false,
+            firmware_actions: settings.firmware.supported.is_ok(),
             bundles: Vec::new(),
         }),
         device_info: Some(settings.device_info.clone()),

@@ -7,17 +7,20 @@
 //!
 //! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `handled` (requests that must not be executed
 //! twice), `outbox` (what the service has not confirmed yet), `inbox` (what the service says). Shared between them
-//! is only [`durable::Exclusive`].
+//! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it), and
+//! `observation` tells the service what has changed.
 //!
 //! Facts: Device Management Protocol, "device management requests" and "device model"; org.freedesktop.login1(5).
 
 pub mod durable;
 pub mod effect;
 pub mod event;
+pub mod firmware;
 pub mod handled;
 mod ids;
 mod inbox;
 pub mod lifecycle;
+pub mod observation;
 pub mod outbox;
 pub mod reboot;
 pub mod status;
@@ -27,7 +30,7 @@ use std::time::Duration;
 
 pub use durable::Durable;
 pub use effect::{AckId, After, CommandId, Effect, OpId, OweId, PublishId, Say, Step};
-pub use event::{Event, RebootOutcome};
+pub use event::{DownloadEnd, Event, InstallEnd, RebootOutcome, Survey, Verdict};
 pub use status::Status;
 
 use crate::protocol::Address;
@@ -65,6 +68,8 @@ pub struct Settings {
     pub device_info: DeviceInfo,
     /// Whether a reboot may be asked for remotely.
     pub reboot_enabled: bool,
+    /// Firmware over the air.
+    pub firmware: firmware::Settings,
     /// The kernel's boot id of this boot: 32 hexadecimal digits.
     pub boot_id: String,
 }
@@ -77,6 +82,8 @@ pub struct Volatile {
     session_kept: bool,
     lifecycle: lifecycle::Lifecycle,
     reboot: reboot::Reboot,
+    firmware: firmware::Firmware,
+    observation: observation::Observation,
     outbox: outbox::Outbox,
     answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
     /// Answers that the broker has, and that are to be sent once more.
@@ -122,17 +129,25 @@ impl Agent {
             work.settings = (**settings).clone();
         }
         match event {
-            Event::Started => reboot::recover(&mut work),
-            Event::Configured(_) => lifecycle::configured(&mut work, &self.settings),
+            Event::Started => {
+                reboot::recover(&mut work);
+                firmware::recover(&mut work);
+            }
+            Event::Configured(_) => {
+                lifecycle::configured(&mut work, &self.settings);
+                firmware::configured(&mut work);
+            }
             Event::Connected { session_present } => work.v.session_kept = *session_present,
             Event::Subscribed => {
                 work.v.subscribed = true;
                 lifecycle::subscribed(&mut work);
+                observation::subscribed(&mut work);
                 outbox::subscribed(&mut work);
             }
             Event::Disconnected => {
                 work.v.subscribed = false;
                 lifecycle::disconnected(&mut work);
+                firmware::disconnected(&mut work);
             }
             Event::Message(message) => inbox::message(&mut work, message),
             Event::Published(id) => work.published(*id),
@@ -140,13 +155,22 @@ impl Agent {
             Event::PublishRefused(id) => work.publish_refused(*id),
             Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
             Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
+            Event::Surveyed { op, found } => firmware::surveyed(&mut work, *op, found),
+            Event::Downloaded { op, end } => firmware::downloaded(&mut work, *op, end),
+            Event::Installed { op, end } => firmware::installed(&mut work, *op, end),
+            Event::Marked { op, result } => firmware::marked(&mut work, *op, result),
+            Event::Health { op, verdict } => firmware::health(&mut work, *op, verdict),
+            Event::Window(open) => firmware::window(&mut work, *open),
+            Event::InhibitorsChanged => firmware::inhibitors_changed(&mut work),
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),
             Event::Unmanage(command) => lifecycle::unmanage_command(&mut work, *command),
             Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
             Event::Deadline => {}
         }
         reboot::due(&mut work);
+        firmware::due(&mut work);
         lifecycle::due(&mut work);
+        observation::due(&mut work);
         outbox::due(&mut work);
         work.pump();
         work.finish()
@@ -177,6 +201,8 @@ impl Agent {
         [
             lifecycle::deadline(&work),
             reboot::deadline(&work),
+            firmware::deadline(&work),
+            observation::deadline(&work),
             outbox::deadline(&work),
             self.volatile.retry_save_at.filter(|_| work.unsaved()),
         ]

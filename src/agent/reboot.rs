@@ -14,7 +14,7 @@ use super::event::RebootOutcome;
 use super::handled::{Answer, Handled, Key, find};
 use super::inbox::NOT_MANAGED;
 use super::work::Work;
-use super::{lifecycle, outbox};
+use super::{firmware, lifecycle, outbox};
 use crate::protocol::diagnostics::{LogEntry, Severity};
 use crate::protocol::{Rc, ReqId, Response, timestamp};
 
@@ -66,7 +66,7 @@ fn ask_again(work: &mut Work<'_>, mut reboot: RebootState) {
     let age = |since: Duration| work.now.boottime.saturating_sub(since);
     if age(reboot.asked()) < ASKED_LIMIT && work.disk == Disk::Works {
         reboot.tried_ms = Some(millis(work.now.boottime));
-        work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+        work.change(Change::Reboot(Some(reboot)));
         let op = work.start_reboot();
         work.v.reboot.op = Some(op);
     } else if age(reboot.tried()) < ASKED_LIMIT {
@@ -81,7 +81,12 @@ fn ask_again(work: &mut Work<'_>, mut reboot: RebootState) {
 
 fn happened(work: &mut Work<'_>, reboot: &RebootState) {
     let short = reboot.asked() < SHORT_BOOT;
-    let count = if short { work.d.short_boots.saturating_add(1) } else { 0 };
+    let count = match short {
+        // An update's reboot is no sign of a loop.
+        true if reboot.requests.is_empty() => work.d.short_boots,
+        true => work.d.short_boots.saturating_add(1),
+        false => 0,
+    };
     if count != work.d.short_boots {
         work.change(Change::ShortBoots(count));
     }
@@ -90,11 +95,11 @@ fn happened(work: &mut Work<'_>, reboot: &RebootState) {
             work.change(Change::Answer(key.clone(), Answer::new(Rc::ACCEPTED, "")));
         }
     }
-    work.change(Change::Exclusive(None));
+    work.change(Change::Reboot(None));
     work.say(
         Level::Info,
         Topic::RebootDone,
-        "the host has rebooted, as the service asked",
+        "the host has rebooted, as it was asked to",
     );
 }
 
@@ -130,25 +135,25 @@ pub(super) fn request(work: &mut Work<'_>, ack: AckId, req_id: Option<ReqId>, du
         work.say(Level::Info, Topic::RebootRefused, reason);
         return answer(work, key, req_id, Rc::NOT_IMPLEMENTED, reason);
     }
-    match work.d.exclusive.clone() {
-        Some(Exclusive::Reboot { reboot }) => join(work, reboot, key, req_id),
-        Some(Exclusive::Unknown(_)) => {
-            refuse(
-                work,
-                key,
-                req_id,
-                "busy: a newer version of the agent began something that this version does not know",
-            );
-        }
-        None if work.d.short_boots >= SHORT_BOOTS && work.now.boottime < SHORT_BOOT => {
-            let reason = format!(
-                "refused: this would be reboot number {} in a row within 10 minutes of starting; wait until the device is up for 10 minutes",
-                SHORT_BOOTS + 1
-            );
-            refuse(work, key, req_id, &reason);
-        }
-        None => begin(work, key, req_id),
+    if let Some(Exclusive::Unknown(_)) = work.d.exclusive {
+        let reason = "busy: a newer version of the agent began something that this version does not know";
+        return refuse(work, key, req_id, reason);
     }
+    let boot_id = &work.settings.boot_id;
+    if let Some(Err(reason)) = work.d.update().map(|update| firmware::reboot_wanted(update, boot_id)) {
+        return refuse(work, key, req_id, reason);
+    }
+    if let Some(reboot) = work.d.reboot().cloned() {
+        return join(work, reboot, key, req_id);
+    }
+    if work.d.short_boots >= SHORT_BOOTS && work.now.boottime < SHORT_BOOT {
+        let reason = format!(
+            "refused: this would be reboot number {} in a row within 10 minutes of starting; wait until the device is up for 10 minutes",
+            SHORT_BOOTS + 1
+        );
+        return refuse(work, key, req_id, &reason);
+    }
+    begin(work, key, req_id);
 }
 
 fn known_answer(work: &Work<'_>, key: &Key) -> bool {
@@ -162,6 +167,21 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
     if let (Some(key), Some(req_id)) = (&key, &req_id) {
         work.change(Change::Remember(Handled::new(key.clone(), req_id, None)));
     }
+    work.say(Level::Info, Topic::RebootAsked, "the service asks for a reboot");
+    ask(work, key.into_iter().collect());
+}
+
+/// A reboot that an update needs, and nobody has asked for.
+pub(super) fn begin_own(work: &mut Work<'_>, what: &str) {
+    if let Disk::Refuses(reason) = work.disk {
+        firmware::reboot_failed(work, reason);
+        return;
+    }
+    work.say(Level::Info, Topic::RebootAsked, format!("{what} is due"));
+    ask(work, Vec::new());
+}
+
+fn ask(work: &mut Work<'_>, requests: Vec<Key>) {
     let reboot = RebootState {
         phase: RebootPhase::Asked,
         boot_id: work.settings.boot_id.clone(),
@@ -169,11 +189,10 @@ fn begin(work: &mut Work<'_>, key: Option<Key>, req_id: Option<ReqId>) {
         tried_ms: None,
         accepted_ms: None,
         unknown: false,
-        requests: key.into_iter().collect(),
+        requests,
         extra: serde_json::Map::new(),
     };
-    work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
-    work.say(Level::Info, Topic::RebootAsked, "the service asks for a reboot");
+    work.change(Change::Reboot(Some(reboot)));
     let op = work.start_reboot();
     work.v.reboot = Reboot {
         op: Some(op),
@@ -213,7 +232,7 @@ fn join(work: &mut Work<'_>, mut reboot: RebootState, key: Option<Key>, req_id: 
     let given = accepted.then(|| Answer::new(Rc::ACCEPTED, ""));
     work.change(Change::Remember(Handled::new(key.clone(), &req_id, given)));
     reboot.requests.push(key);
-    work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+    work.change(Change::Reboot(Some(reboot)));
     work.say(
         Level::Info,
         Topic::RebootAsked,
@@ -260,7 +279,7 @@ fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
             reboot.phase = RebootPhase::Accepted;
             reboot.unknown = true;
             reboot.accepted_ms = Some(millis(work.now.boottime));
-            work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+            work.change(Change::Reboot(Some(reboot)));
             work.effect(Effect::ReleaseDelayLock);
             let text = "it is not known whether logind got the request to reboot; waiting whether the host goes down";
             work.say(Level::Warning, Topic::RebootAccepted, text);
@@ -269,7 +288,7 @@ fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
             reboot.phase = RebootPhase::Accepted;
             reboot.accepted_ms = Some(millis(work.now.boottime));
             let requests = reboot.requests.clone();
-            work.change(Change::Exclusive(Some(Exclusive::Reboot { reboot })));
+            work.change(Change::Reboot(Some(reboot)));
             if requests.is_empty() {
                 work.effect(Effect::ReleaseDelayLock);
             }
@@ -287,16 +306,18 @@ fn conclude(work: &mut Work<'_>, outcome: RebootOutcome) {
                 work.v.reboot.held = Some(Held::Refused(rc, message));
                 return;
             }
-            work.change(Change::Exclusive(None));
+            work.change(Change::Reboot(None));
             for key in reboot.requests {
                 work.change(Change::Answer(key, Answer::new(rc, message.as_str())));
             }
             work.effect(Effect::ReleaseDelayLock);
-            work.say(
-                Level::Warning,
-                Topic::RebootRefused,
-                format!("the reboot was refused: {message}"),
-            );
+            if !firmware::reboot_failed(work, &message) {
+                work.say(
+                    Level::Warning,
+                    Topic::RebootRefused,
+                    format!("the reboot was refused: {message}"),
+                );
+            }
         }
     }
 }
@@ -346,11 +367,15 @@ fn did_not_happen(work: &mut Work<'_>, reason: &'static str) {
         return;
     }
     let reason = format!("the reboot did not happen: {reason}");
-    work.change(Change::Exclusive(None));
+    work.change(Change::Reboot(None));
     for key in reboot.requests {
         work.change(Change::Answer(key, Answer::new(Rc::INTERNAL, reason.as_str())));
     }
     work.effect(Effect::ReleaseDelayLock);
+    lifecycle::wanted(work);
+    if firmware::reboot_failed(work, &reason) {
+        return;
+    }
     let entry = LogEntry {
         message: reason.clone(),
         severity: Severity::Error,
@@ -360,7 +385,6 @@ fn did_not_happen(work: &mut Work<'_>, reason: &'static str) {
     };
     outbox::owe_log(work, &entry, true);
     work.say(Level::Error, Topic::RebootDidNotHappen, reason);
-    lifecycle::wanted(work);
 }
 
 pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::durable::{Exclusive, RebootPhase, Wish};
+use super::firmware::record::Phase;
 use super::work::Work;
 
 /// The brain's part of `iotdm-agent status`.
@@ -47,6 +48,13 @@ pub(super) fn of(work: &Work<'_>) -> Status {
             Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
             Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
             Some(Exclusive::Reboot { .. }) => "reboot accepted",
+            Some(Exclusive::Update { update }) => match (update.phase, &update.reboot) {
+                (Phase::Installing, _) => "firmware installing",
+                (Phase::Installed, None) => "firmware installed, reboot to come",
+                (Phase::Installed, Some(_)) => "firmware installed, rebooting",
+                (Phase::Trial, _) => "firmware on trial",
+                (Phase::RollingBack, _) => "firmware rolling back",
+            },
             Some(Exclusive::Unknown(_)) => "something that this version does not know",
         },
         owed: work.v.outbox.len(),

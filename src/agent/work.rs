@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::durable::{Change, Durable, RebootPhase, RebootState};
 use super::effect::{AckId, After, Effect, Level, OpId, OweId, PublishId, Say, Step, Topic};
 use super::handled::Key;
-use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, outbox};
+use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, observation, outbox};
 use crate::protocol::{ReqId, Response, ToService};
 
 /// How many publishes may wait for their acknowledgement (the platform allows a device 10).
@@ -79,6 +79,15 @@ impl<'a> Work<'a> {
         op
     }
 
+    pub(super) fn op(&mut self) -> OpId {
+        OpId(self.v.ids.next())
+    }
+
+    /// What may only begin once this step is on the disk.
+    pub(super) fn begin(&mut self, after: After) {
+        self.after.push(after);
+    }
+
     pub(super) fn say(&mut self, level: Level, topic: Topic, text: impl Into<String>) {
         self.effect(Effect::Say(Say {
             level,
@@ -105,7 +114,9 @@ impl<'a> Work<'a> {
 
     /// Whether another publish may go out.
     pub(super) fn may_publish(&self) -> bool {
-        self.v.subscribed && self.v.answers_in_flight.len() + self.v.outbox.in_flight() < MAX_IN_FLIGHT
+        self.v.subscribed
+            && self.v.answers_in_flight.len() + self.v.outbox.in_flight() + self.v.observation.in_flight()
+                < MAX_IN_FLIGHT
     }
 
     /// Whether an answer of the memory of handled requests is still to reach the broker.
@@ -152,6 +163,7 @@ impl<'a> Work<'a> {
             }
         }
         outbox::not_published(self, id);
+        observation::not_published(self, id);
         lifecycle::not_published(self, id);
     }
 
@@ -164,6 +176,8 @@ impl<'a> Work<'a> {
             "an answer was given up"
         } else if outbox::publish_refused(self, id) {
             "a record of the outbox was given up"
+        } else if observation::publish_refused(self, id) {
+            "the service hears no more of that change"
         } else if lifecycle::publish_refused(self, id) {
             "the next attempt to manage is in an hour"
         } else {
@@ -181,6 +195,7 @@ impl<'a> Work<'a> {
         self.pump_answers();
         outbox::send(self, true);
         lifecycle::send(self);
+        observation::send(self);
         outbox::send(self, false);
     }
 

@@ -47,6 +47,8 @@ fn message_id(topic: Topic) -> &'static str {
         Topic::RebootRefused => "99657a3469e7491392530e89676a5aa7",
         Topic::RebootDone => "aa02ba2328384d0cbb5e445398494fe5",
         Topic::RebootDidNotHappen => "26bf2bc50135422fb7be243be813d2e4",
+        Topic::Download => "7e0b6e1d6c8a4f0f9f0c5f2f1c4a9b37",
+        Topic::Update => "c1a4f2d86f5b4a3db8a07f1d2a6e9c54",
         Topic::MessageRefused => "6d6141eb46934f2b99d75ab49ba4150c",
         Topic::Dropped => "f8a78369a5e147a0bc300e90c43533ec",
     }

@@ -326,6 +326,8 @@ impl Daemon {
                 }
             }
             After::Effect(Effect::Say(say)) => logging::say(&say),
+            // TEMPORARY
+            _ => {}
         }
     }
 

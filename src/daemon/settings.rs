@@ -22,6 +22,7 @@ pub(super) fn brain(settings: &config::Settings, facts: &Facts, boot_id: &str) -
         metadata: settings.manage.metadata.clone(),
         device_info: device_info(&settings.manage.device_info, facts),
         reboot_enabled: settings.reboot.enabled,
+        firmware: agent::firmware::Settings::default(),
         boot_id: boot_id.to_owned(),
     })
 }

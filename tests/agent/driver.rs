@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use iotdm::agent::effect::{Reply, Topic};
+use iotdm::agent::effect::{Health, Image, Mark, Marker, Purpose, Reply, Topic};
 use iotdm::agent::event::Message;
 use iotdm::agent::*;
 use iotdm::protocol::model::DeviceInfo;
@@ -25,6 +25,15 @@ pub(crate) struct Driver {
     pub(crate) replies: Vec<(CommandId, Reply)>,
     pub(crate) said: Vec<(Topic, String)>,
     pub(crate) released: usize,
+    pub(crate) surveys: Vec<(OpId, Purpose)>,
+    pub(crate) downloads: Vec<(OpId, Image)>,
+    /// Installations and rejoins, in order.
+    pub(crate) installs: Vec<OpId>,
+    pub(crate) rejoins: usize,
+    pub(crate) marks: Vec<(OpId, Vec<(Mark, String)>)>,
+    pub(crate) watch: Option<(OpId, Health)>,
+    pub(crate) marker: Option<Marker>,
+    pub(crate) discarded: usize,
     pub(crate) commits: usize,
     last_ack: u64,
     starts: u8,
@@ -40,6 +49,10 @@ pub(crate) fn settings(boot: &str) -> Settings {
             ..DeviceInfo::default()
         },
         reboot_enabled: true,
+        firmware: firmware::Settings {
+            supported: Ok(()),
+            ..firmware::Settings::default()
+        },
         boot_id: boot.into(),
     }
 }
@@ -66,6 +79,14 @@ impl Driver {
             replies: Vec::new(),
             said: Vec::new(),
             released: 0,
+            surveys: Vec::new(),
+            downloads: Vec::new(),
+            installs: Vec::new(),
+            rejoins: 0,
+            marks: Vec::new(),
+            watch: None,
+            marker: None,
+            discarded: 0,
             commits: 0,
             last_ack: 0,
             starts: 0,
@@ -106,9 +127,8 @@ impl Driver {
             match after {
                 After::Ack(ack) => self.acked.push(ack),
                 After::Reboot(op) => {
-                    let durable = Durable::from_json(&self.disk).unwrap();
                     assert!(
-                        durable.reboot().is_some(),
+                        self.on_disk().reboot().is_some(),
                         "logind is asked only when that is on the disk"
                     );
                     self.reboots.push(op);
@@ -121,8 +141,37 @@ impl Driver {
                 After::Effect(Effect::ReleaseDelayLock) => self.released += 1,
                 After::Effect(Effect::Reply(command, reply)) => self.replies.push((command, reply)),
                 After::Effect(Effect::Say(say)) => self.said.push((say.topic, say.text)),
+                After::Effect(Effect::Survey(op, purpose)) => self.surveys.push((op, purpose)),
+                After::Effect(Effect::Watch(watch)) => self.watch = watch,
+                After::Effect(Effect::Marker(marker)) => self.marker = marker,
+                After::Effect(Effect::Discard) => self.discarded += 1,
+                After::Download(op, image) => {
+                    assert_eq!(
+                        self.on_disk().firmware.state,
+                        1,
+                        "fetched only when that is on the disk"
+                    );
+                    self.downloads.push((op, image));
+                }
+                After::Install { op, .. } => {
+                    assert!(
+                        self.on_disk().update().is_some(),
+                        "installed only when that is on the disk"
+                    );
+                    self.installs.push(op);
+                }
+                After::Rejoin(op) => {
+                    self.rejoins += 1;
+                    self.installs.push(op);
+                }
+                After::Mark(op, marks) => self.marks.push((op, marks)),
             }
         }
+    }
+
+    /// What a restart would read.
+    pub(crate) fn on_disk(&self) -> Durable {
+        Durable::from_json(&self.disk).unwrap()
     }
 
     /// A message of the service; returns what it is to be acknowledged with.
@@ -217,6 +266,7 @@ impl Driver {
         let durable = Durable::from_json(&self.disk).unwrap();
         self.agent = Agent::new(settings, durable, owed, [self.starts; 16]);
         self.published.clear();
+        self.watch = None;
         self.event(Event::Started);
     }
 

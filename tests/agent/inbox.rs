@@ -96,10 +96,7 @@ fn what_is_not_built_yet_is_answered_501_and_cancel_of_nothing_200() {
     let mut driver = Driver::managed();
     for (tail, d, rc) in [
         ("mgmt/initiate/device/factory_reset", "null", 501),
-        ("mgmt/initiate/firmware/download", "null", 501),
-        ("mgmt/initiate/firmware/update", "null", 501),
         ("mgmt/custom/bundle-v1/act", "null", 501),
-        ("observe", r#"{"fields":[{"field":"mgmt.firmware"}]}"#, 501),
         ("device/update", r#"{"fields":[{"field":"metadata","value":{}}]}"#, 501),
         ("cancel", r#"{"data":[{"field":"mgmt.firmware"}]}"#, 200),
     ] {

@@ -37,7 +37,7 @@ fn mng_02_manage_holds_only_documented_members_with_the_right_types_and_nothing_
     let expected = serde_json::json!({
         "metadata": {"site": "north"},
         "lifetime": 86400,
-        "supports": {"deviceActions": true, "firmwareActions": false},
+        "supports": {"deviceActions": true, "firmwareActions": true},
         "deviceInfo": {"serialNumber": "s"},
     });
     assert_eq!(manage["d"], expected);
@@ -87,14 +87,14 @@ fn mng_04_renewal_comes_around_half_the_lifetime_with_the_full_lifetime() {
 #[test]
 fn mng_05_supports_tells_what_is_built_and_switched_on() {
     for enabled in [true, false] {
-        let mut driver = Driver::with(Settings {
-            reboot_enabled: enabled,
-            ..settings("boot-1")
-        });
+        let mut settings = settings("boot-1");
+        settings.reboot_enabled = enabled;
+        settings.firmware.supported = if enabled { Err("no RAUC".into()) } else { Ok(()) };
+        let mut driver = Driver::with(settings);
         driver.connect(false);
         let supports = &driver.on("manage")[0]["d"]["supports"];
         assert_eq!(supports["deviceActions"], enabled);
-        assert_eq!(supports["firmwareActions"], false);
+        assert_eq!(supports["firmwareActions"], !enabled);
     }
 }
 

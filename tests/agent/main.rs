@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod driver;
+mod firmware;
 mod golden;
 mod inbox;
 mod lifecycle;
+mod observation;
 mod outbox;
+mod outcome;
 mod reboot;

@@ -77,7 +77,7 @@ fn con_10_what_was_owed_is_sent_after_a_restart_and_after_a_lost_session() {
 #[test]
 fn con_10_a_response_survives_until_the_broker_has_it() {
     let mut driver = Driver::managed();
-    driver.receive("iotdm-1/mgmt/initiate/firmware/update", r#"{"reqId":"a"}"#);
+    driver.receive("iotdm-1/mgmt/initiate/device/factory_reset", r#"{"reqId":"a"}"#);
     assert_eq!(driver.answers("a"), [501]);
     assert_eq!(driver.outbox.len(), 1);
     driver.restart();

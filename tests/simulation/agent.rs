@@ -88,6 +88,7 @@ impl Device {
                 metadata: None,
                 device_info: DeviceInfo::default(),
                 reboot_enabled: true,
+                firmware: iotdm::agent::firmware::Settings::default(),
                 boot_id: "boot-1".into(),
             },
         }
@@ -313,6 +314,12 @@ impl World {
                 assert!(process.commands.remove(&command), "a command has one reply");
             }
             After::Effect(Effect::Say(say)) => note!(self, "  log: {}", say.text),
+            // No firmware in this world yet.
+            After::Effect(Effect::Survey(..) | Effect::Watch(_) | Effect::Marker(_) | Effect::Discard)
+            | After::Download(..)
+            | After::Install { .. }
+            | After::Rejoin(_)
+            | After::Mark(..) => unreachable!("firmware is switched off"),
         }
     }
 

@@ -1,0 +1,123 @@
+//! After a start, or an end that nobody saw: what has become of the update?
+//!
+//! One table over what is on the disk (phase, boot ids) and what the host says (booted slot, RAUC's slot status). The
+//! kernel's boot id and RAUC's status are facts; what a process remembers of its own plans is not.
+
+use super::record::{Phase, Update};
+use crate::agent::event::{Slot, Survey};
+
+/// So many boots of the new slot may be cut short, or refuse to be left, before the update is given up.
+const MAX_BOOTS: u32 = 3;
+
+/// What has become of an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// RAUC may still be writing.
+    StillInstalling,
+    /// The new slot is written, and the host has not rebooted yet.
+    NotRebooted,
+    /// The new slot runs and has to prove itself.
+    Trial,
+    /// The new slot runs, has failed, and is still to be left.
+    Leave,
+    /// The old slot runs, or the new one is not going to be left: it is over.
+    Failed {
+        /// Why, in words.
+        reason: String,
+        /// Whether the same image may be tried again.
+        again: bool,
+        /// Whether the host has come back to the old slot.
+        fell_back: bool,
+    },
+}
+
+/// The slot that runs and the one that would be written.
+///
+/// # Errors
+/// Says which of them RAUC does not name.
+pub fn slots(survey: &Survey) -> Result<(&Slot, &Slot), String> {
+    let booted = survey.booted.as_deref().ok_or("RAUC does not know which slot runs")?;
+    let from = survey
+        .slots
+        .iter()
+        .find(|slot| slot.name == booted)
+        .ok_or_else(|| format!("RAUC does not list the slot that runs, {booted}"))?;
+    let to = survey
+        .slots
+        .iter()
+        .find(|slot| slot.class == from.class && slot.name != from.name)
+        .ok_or_else(|| format!("RAUC knows no other slot beside {booted}"))?;
+    Ok((from, to))
+}
+
+/// Whether the slot was written to its end since the update began.
+fn written(update: &Update, survey: &Survey) -> bool {
+    let slot = survey.slots.iter().find(|slot| slot.name == update.to_slot);
+    slot.is_some_and(|slot| {
+        slot.complete
+            && match &slot.transaction {
+                Some(transaction) => *transaction == update.transaction,
+                None => slot.installed != update.installed_before,
+            }
+    })
+}
+
+/// The table. `boot_id` is this boot's.
+pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
+    let booted = survey.booted.as_deref();
+    let in_new = booted == Some(update.to_slot.as_str());
+    let in_old = booted == Some(update.from_slot.as_str());
+    let same_boot = update.boot_id == boot_id;
+    let to = &update.to_slot;
+    let failed = |reason: String| Outcome::Failed {
+        reason,
+        again: false,
+        fell_back: in_old && !same_boot,
+    };
+    if !in_new && !in_old {
+        let runs = booted.unwrap_or("an unknown slot");
+        return failed(format!(
+            "the host came up in {runs}, neither the old slot nor the new one"
+        ));
+    }
+    match update.phase {
+        Phase::Installing if same_boot && written(update, survey) => Outcome::NotRebooted,
+        Phase::Installing if same_boot && survey.installing => Outcome::StillInstalling,
+        Phase::Installing | Phase::Installed if in_new && same_boot => failed(format!(
+            "slot {to} runs without a reboot: RAUC's idea of the booted slot has changed"
+        )),
+        Phase::Installing | Phase::Installed if in_new => Outcome::Trial,
+        Phase::Installing if written(update, survey) => failed(match &survey.fallback {
+            Some(note) => note.clone(),
+            None => format!(
+                "slot {to} was written, but the host came up in the old one: it did not start, or the power was cut before the boot loader was told"
+            ),
+        }),
+        Phase::Installing => Outcome::Failed {
+            reason: format!("writing slot {to} was interrupted: RAUC died, the host rebooted, or the power was cut"),
+            again: true,
+            fell_back: !same_boot,
+        },
+        Phase::Installed if same_boot => Outcome::NotRebooted,
+        Phase::Installed => failed(match &survey.fallback {
+            Some(note) => note.clone(),
+            None => format!("slot {to} did not start: the boot loader fell back to the old one"),
+        }),
+        Phase::Trial if in_new && (update.trial_boot.as_deref() == Some(boot_id) || update.boots < MAX_BOOTS) => {
+            Outcome::Trial
+        }
+        Phase::Trial if in_new => Outcome::Leave,
+        Phase::Trial => failed(match &survey.fallback {
+            Some(note) => note.clone(),
+            None => format!("the trial of slot {to} was cut short, and the boot loader fell back to the old one"),
+        }),
+        Phase::RollingBack if in_new && update.boots <= MAX_BOOTS => Outcome::Leave,
+        Phase::RollingBack => {
+            let reason = update.reason.as_deref().unwrap_or("it did not prove itself");
+            failed(match in_new {
+                true => format!("{reason}; and the host does not leave slot {to}"),
+                false => reason.to_owned(),
+            })
+        }
+    }
+}

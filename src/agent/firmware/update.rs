@@ -1,0 +1,552 @@
+//! The update: written into the other slot, booted, on trial, and marked good or left again.
+//!
+//! What is on the disk is always enough to find out, after any crash, what has become of it: see `outcome`.
+
+use std::time::Duration;
+
+use super::outcome::{self, Outcome};
+use super::record::{Phase, Update};
+use super::{WhenToReboot, start_download, tell};
+use crate::agent::durable::Change;
+use crate::agent::effect::{After, Effect, Health, Level, Mark, Marker, OpId, Purpose, Topic};
+use crate::agent::event::{InstallEnd, Survey, Verdict};
+use crate::agent::handled::Key;
+use crate::agent::work::Work;
+use crate::agent::{observation, reboot};
+use crate::protocol::firmware::{FirmwareState, UpdateStatus};
+
+/// So long a boot must be healthy, or a unit failed, before that counts.
+const SETTLED: Duration = Duration::from_secs(10);
+/// The pause after something that must be tried again: a mark, a survey, a reboot that was refused.
+const PAUSE: Duration = Duration::from_secs(10);
+/// The pause after a refused reboot, unless the locks change before.
+const BLOCKED_PAUSE: Duration = Duration::from_secs(60);
+/// How much longer than the agent the fall-back outside of it waits.
+const OUTER_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How often a mark is tried that the outcome does not hang on.
+const MARK_ATTEMPTS: u32 = 5;
+
+/// What is being waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// RAUC writes the slot.
+    Install,
+    /// A look at the slots, after a start or an unclear end.
+    Survey,
+    /// The slot on trial is marked good.
+    Confirm,
+    /// The old slot is made the next, the new one bad.
+    Leave,
+    /// After the end: what runs is good, what failed is bad.
+    Settle,
+}
+
+/// The volatile part of it.
+#[derive(Debug, Clone, Default)]
+pub(in crate::agent) struct Running {
+    step: Option<(OpId, Step)>,
+    /// When the next step may be tried.
+    not_before: Option<Duration>,
+    watch: Option<OpId>,
+    /// How this boot is, and since when.
+    verdict: Option<(Verdict, Duration)>,
+    /// Whether the time of day allows a reboot.
+    window_open: bool,
+    /// Why the reboot that the update needs was refused.
+    pub(in crate::agent) blocked: Option<String>,
+    /// Whether the slot that runs is marked good.
+    marked_good: bool,
+    /// Whether the slot that failed is marked bad, and the host may reboot.
+    may_leave: bool,
+    /// Marks to be made when no update is under way.
+    marks: Vec<(Mark, String)>,
+    attempts: u32,
+}
+
+const BOOTED: &str = "booted";
+
+/// After a start: what was under way?
+pub(in crate::agent) fn recover(work: &mut Work<'_>) {
+    if work.d.firmware.is(FirmwareState::Downloading) {
+        start_download(work);
+    }
+    if work.d.update().is_some() {
+        look(work);
+    } else {
+        keep_good(work);
+    }
+}
+
+pub(in crate::agent) fn configured(work: &mut Work<'_>) {
+    if work.d.update().is_none() {
+        keep_good(work);
+    }
+}
+
+/// An ordinary boot is marked good as soon as it is healthy: GRUB gives a slot one try, and nothing else marks it.
+fn keep_good(work: &mut Work<'_>) {
+    let settings = &work.settings.firmware;
+    let running = &work.v.firmware.update;
+    if settings.supported.is_err() || !settings.mark_good || running.marked_good || running.watch.is_some() {
+        return;
+    }
+    let units = settings.units.clone();
+    watch(work, units, None);
+}
+
+fn watch(work: &mut Work<'_>, units: Vec<String>, failed_before: Option<Vec<String>>) {
+    let op = work.op();
+    work.v.firmware.update.watch = Some(op);
+    work.v.firmware.update.verdict = None;
+    let health = Health { units, failed_before };
+    work.effect(Effect::Watch(Some((op, health))));
+}
+
+fn stop_watching(work: &mut Work<'_>) {
+    if work.v.firmware.update.watch.take().is_some() {
+        work.v.firmware.update.verdict = None;
+        work.effect(Effect::Watch(None));
+    }
+}
+
+fn look(work: &mut Work<'_>) {
+    let op = step(work, Step::Survey);
+    work.effect(Effect::Survey(op, Purpose::Outcome));
+}
+
+fn step(work: &mut Work<'_>, step: Step) -> OpId {
+    let op = work.op();
+    work.v.firmware.update.step = Some((op, step));
+    work.v.firmware.update.not_before = None;
+    op
+}
+
+/// Takes the step that has this id, when it is waited for.
+fn ended(work: &mut Work<'_>, op: OpId) -> Option<Step> {
+    let step = work.v.firmware.update.step.take_if(|(waited, _)| *waited == op);
+    step.map(|(_, step)| step)
+}
+
+fn set(work: &mut Work<'_>, update: Update) {
+    work.change(Change::Update(Some(Box::new(update))));
+}
+
+fn pause(work: &mut Work<'_>, pause: Duration) {
+    work.v.firmware.update.not_before = Some(work.after(pause));
+}
+
+/// The service asks for the update, and the host looks fit for it.
+pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> Result<(), String> {
+    let (from, to) = outcome::slots(survey)?;
+    let transaction = transaction(work, key);
+    let update = Update {
+        phase: Phase::Installing,
+        boot_id: work.settings.boot_id.clone(),
+        from_slot: from.name.clone(),
+        to_slot: to.name.clone(),
+        transaction: transaction.clone(),
+        installed_before: to.installed.clone(),
+        failed_before: survey.failed_units.clone(),
+        service_reached: work.v.lifecycle.managed.is_some(),
+        trial_boot: None,
+        boots: 0,
+        service_answered: false,
+        reason: None,
+        reboot: None,
+        extra: serde_json::Map::new(),
+    };
+    stop_watching(work);
+    let text = format!(
+        "firmware is installed into slot {}; {} runs",
+        update.to_slot, update.from_slot
+    );
+    set(work, update);
+    status(work, FirmwareState::Downloaded, UpdateStatus::InProgress);
+    work.say(Level::Info, Topic::Update, text);
+    if let Some(image) = super::image(work) {
+        let op = step(work, Step::Install);
+        work.begin(After::Install { op, image, transaction });
+    }
+    Ok(())
+}
+
+/// What RAUC is to remember the installation by: the same for the same request.
+fn transaction(work: &mut Work<'_>, key: Option<&Key>) -> String {
+    match key {
+        Some(key) => key.hash[..32].to_owned(),
+        None => work.v.ids.req_id().as_str().to_owned(),
+    }
+}
+
+fn status(work: &mut Work<'_>, state: FirmwareState, status: UpdateStatus) {
+    let record = work.d.firmware.with(state, status);
+    observation::set_firmware(work, record, false);
+}
+
+/// RAUC has come to an end.
+pub(in crate::agent) fn installed(work: &mut Work<'_>, op: OpId, end: &InstallEnd) {
+    if ended(work, op).is_none() {
+        return;
+    }
+    match end {
+        InstallEnd::Done => conclude(work, Outcome::NotRebooted),
+        InstallEnd::Failed { status, message, again } => fail(work, *status, message, *again, false),
+        // The slots tell.
+        InstallEnd::Unclear(reason) => {
+            let text = format!("it is not clear how the installation ended: {reason}");
+            work.say(Level::Warning, Topic::Update, text);
+            look(work);
+        }
+    }
+}
+
+/// The slots were looked at.
+pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, String>) {
+    if ended(work, op).is_none() {
+        return;
+    }
+    let Some(update) = work.d.update() else { return };
+    match found {
+        Ok(survey) => {
+            let outcome = outcome::decide(update, &work.settings.boot_id, survey);
+            conclude(work, outcome);
+        }
+        Err(reason) => {
+            let text = format!("what has become of the update is not known yet: {reason}; asking again");
+            work.say(Level::Warning, Topic::Update, text);
+            pause(work, PAUSE);
+        }
+    }
+}
+
+fn conclude(work: &mut Work<'_>, outcome: Outcome) {
+    let Some(mut update) = work.d.update().cloned() else {
+        return;
+    };
+    match outcome {
+        Outcome::StillInstalling => {
+            let op = step(work, Step::Install);
+            work.begin(After::Rejoin(op));
+        }
+        Outcome::NotRebooted => {
+            if update.phase != Phase::Installed {
+                update.phase = Phase::Installed;
+                let text = format!("slot {} is written and boots next", update.to_slot);
+                set(work, update);
+                work.say(Level::Info, Topic::Update, text);
+            }
+            marker(work);
+        }
+        Outcome::Trial => begin_trial(work, update),
+        Outcome::Leave => leave(work),
+        Outcome::Failed {
+            reason,
+            again,
+            fell_back,
+        } => fail(work, UpdateStatus::UnsupportedImage, &reason, again, fell_back),
+    }
+}
+
+/// The fall-back outside the agent gets to know until when the agent has to have decided.
+fn marker(work: &mut Work<'_>) {
+    let Some(update) = work.d.update() else { return };
+    let marker = Marker {
+        slot: update.to_slot.clone(),
+        deadline: work.settings.firmware.trial + OUTER_PATIENCE,
+    };
+    work.effect(Effect::Marker(Some(marker)));
+}
+
+/// The new slot runs.
+fn begin_trial(work: &mut Work<'_>, mut update: Update) {
+    let boot_id = work.settings.boot_id.clone();
+    if update.trial_boot.as_ref() != Some(&boot_id) {
+        update.trial_boot = Some(boot_id);
+        update.boots += 1;
+        update.service_answered = false;
+        update.phase = Phase::Trial;
+        let text = format!("slot {} runs for the first time: it is on trial", update.to_slot);
+        work.say(Level::Info, Topic::Update, text);
+    }
+    let failed_before = Some(update.failed_before.clone());
+    set(work, update);
+    marker(work);
+    let units = work.settings.firmware.units.clone();
+    watch(work, units, failed_before);
+}
+
+/// This boot is on trial.
+fn on_trial(work: &Work<'_>) -> bool {
+    let here = |update: &Update| update.trial_boot.as_ref() == Some(&work.settings.boot_id);
+    work.d
+        .update()
+        .is_some_and(|update| update.phase == Phase::Trial && here(update))
+}
+
+pub(in crate::agent) fn health(work: &mut Work<'_>, op: OpId, verdict: &Verdict) {
+    let running = &mut work.v.firmware.update;
+    if running.watch != Some(op) {
+        return;
+    }
+    let same = running
+        .verdict
+        .as_ref()
+        .is_some_and(|(known, _)| std::mem::discriminant(known) == std::mem::discriminant(verdict));
+    let since = match &running.verdict {
+        Some((_, since)) if same => *since,
+        _ => work.now.boottime,
+    };
+    running.verdict = Some((verdict.clone(), since));
+}
+
+/// What is still missing for a good end; `None` when nothing is.
+fn missing(work: &Work<'_>) -> Option<String> {
+    let update = work.d.update()?;
+    match &work.v.firmware.update.verdict {
+        None => return Some("the health of this boot is not known".into()),
+        Some((Verdict::Pending(reason) | Verdict::Bad(reason), _)) => return Some(reason.clone()),
+        Some((Verdict::Good, _)) => {}
+    }
+    let wanted = work.settings.firmware.require_service && update.service_reached;
+    (wanted && !update.service_answered).then(|| "service not reached".to_owned())
+}
+
+pub(in crate::agent) fn due(work: &mut Work<'_>) {
+    if on_trial(work) {
+        trial_due(work);
+    }
+    if work.v.firmware.update.step.is_some()
+        || work
+            .v
+            .firmware
+            .update
+            .not_before
+            .is_some_and(|at| work.now.boottime < at)
+    {
+        return;
+    }
+    work.v.firmware.update.not_before = None;
+    let here = work.settings.boot_id.clone();
+    match work.d.update() {
+        Some(update) if update.reboot.is_some() => {}
+        Some(update) if update.phase == Phase::Installed && update.boot_id == here => {
+            if reboot_allowed(work) {
+                reboot::begin_own(work, "a reboot into the new firmware");
+            }
+        }
+        Some(update) if update.phase == Phase::RollingBack && update.trial_boot.as_ref() == Some(&here) => {
+            if work.v.firmware.update.may_leave {
+                reboot::begin_own(work, "a reboot back into the old firmware");
+            } else {
+                leave(work);
+            }
+        }
+        Some(_) if on_trial(work) && work.v.firmware.update.watch.is_some() => {}
+        Some(_) => look(work),
+        None => after_the_end(work),
+    }
+}
+
+fn reboot_allowed(work: &Work<'_>) -> bool {
+    match work.settings.firmware.reboot {
+        WhenToReboot::Now => true,
+        WhenToReboot::Window => work.v.firmware.update.window_open,
+        WhenToReboot::Manual => false,
+    }
+}
+
+fn trial_due(work: &mut Work<'_>) {
+    let answered = work.v.lifecycle.managed.is_some() || work.v.lifecycle.refusal.is_some();
+    if answered && let Some(update) = work.d.update().filter(|update| !update.service_answered) {
+        let mut update = update.clone();
+        update.service_answered = true;
+        set(work, update);
+    }
+    let settled = |since: Duration| work.now.boottime >= since + SETTLED;
+    let verdict = work.v.firmware.update.verdict.clone();
+    match (verdict, missing(work)) {
+        (Some((Verdict::Bad(reason), since)), _) if settled(since) => return roll_back(work, &reason),
+        (Some((Verdict::Good, since)), None) if settled(since) => confirm(work),
+        _ => {}
+    }
+    if on_trial(work) && work.now.boottime >= work.settings.firmware.trial {
+        let minutes = work.settings.firmware.trial.as_secs() / 60;
+        let missing = missing(work).unwrap_or_else(|| "RAUC does not mark it good".into());
+        roll_back(work, &format!("{missing} {minutes} minutes after its start"));
+    }
+}
+
+fn confirm(work: &mut Work<'_>) {
+    let running = &work.v.firmware.update;
+    let wait = running.not_before.is_some_and(|at| work.now.boottime < at);
+    if running.step.is_none() && !wait {
+        let op = step(work, Step::Confirm);
+        work.begin(After::Mark(op, vec![(Mark::Good, BOOTED.into())]));
+    }
+}
+
+fn roll_back(work: &mut Work<'_>, reason: &str) {
+    let Some(mut update) = work.d.update().cloned() else {
+        return;
+    };
+    let text = format!(
+        "the new firmware in slot {} did not prove itself: {reason}",
+        update.to_slot
+    );
+    update.phase = Phase::RollingBack;
+    update.reason = Some(reason.to_owned());
+    set(work, update);
+    stop_watching(work);
+    work.say(Level::Error, Topic::Update, text);
+    leave(work);
+}
+
+/// Makes the old slot the next one.
+fn leave(work: &mut Work<'_>) {
+    let here = work.settings.boot_id.clone();
+    let Some(mut update) = work.d.update().cloned() else {
+        return;
+    };
+    if update.trial_boot.as_ref() != Some(&here) {
+        update.trial_boot = Some(here);
+        update.boots += 1;
+        set(work, update.clone());
+    }
+    let op = step(work, Step::Leave);
+    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, BOOTED.into())];
+    work.begin(After::Mark(op, marks));
+}
+
+pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<(), String>) {
+    let Some(step) = ended(work, op) else { return };
+    if let Err(reason) = result {
+        work.say(
+            Level::Error,
+            Topic::Update,
+            format!("RAUC does not mark a slot: {reason}"),
+        );
+        work.v.firmware.update.attempts += 1;
+        if work.v.firmware.update.attempts < MARK_ATTEMPTS || step == Step::Confirm {
+            return pause(work, PAUSE);
+        }
+    }
+    work.v.firmware.update.attempts = 0;
+    match step {
+        Step::Confirm => succeed(work),
+        Step::Leave => work.v.firmware.update.may_leave = true,
+        Step::Settle => {
+            work.v.firmware.update.marks.clear();
+            work.v.firmware.update.marked_good = true;
+        }
+        Step::Install | Step::Survey => {}
+    }
+}
+
+fn succeed(work: &mut Work<'_>) {
+    let Some(update) = work.d.update().cloned() else { return };
+    stop_watching(work);
+    work.v.firmware.update.marked_good = true;
+    work.change(Change::Update(None));
+    status(work, FirmwareState::Idle, UpdateStatus::Success);
+    work.effect(Effect::Marker(None));
+    work.effect(Effect::Discard);
+    let text = format!(
+        "the new firmware in slot {} has proven itself and is marked good",
+        update.to_slot
+    );
+    work.say(Level::Info, Topic::Update, text);
+}
+
+/// The update is over, and the old firmware runs, or still runs.
+fn fail(work: &mut Work<'_>, update_status: UpdateStatus, reason: &str, again: bool, fell_back: bool) {
+    let Some(update) = work.d.update().cloned() else { return };
+    stop_watching(work);
+    let reboot = update.reboot.clone();
+    work.change(Change::Update(None));
+    if reboot.is_some() {
+        // Somebody waits for a reboot that is no longer the update's.
+        work.change(Change::Reboot(reboot));
+    }
+    let state = match again {
+        true => FirmwareState::Downloaded,
+        false => FirmwareState::Idle,
+    };
+    status(work, state, update_status);
+    work.effect(Effect::Marker(None));
+    if !again {
+        work.effect(Effect::Discard);
+    }
+    tell(work, Topic::Update, &format!("the firmware was not updated: {reason}"));
+    if fell_back {
+        // After a fall-back GRUB's scheme says bad of both, and the next plain reboot would land in the failed one.
+        work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into()), (Mark::Bad, update.to_slot)];
+    } else {
+        keep_good(work);
+    }
+}
+
+/// What is left to do when no update is under way: the marks.
+fn after_the_end(work: &mut Work<'_>) {
+    if let Some((Verdict::Good, _)) = work.v.firmware.update.verdict {
+        stop_watching(work);
+        work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into())];
+    }
+    if !work.v.firmware.update.marks.is_empty() {
+        let marks = work.v.firmware.update.marks.clone();
+        let op = step(work, Step::Settle);
+        work.begin(After::Mark(op, marks));
+    }
+}
+
+/// Whether the update's reboot is what a request for a reboot asks for; otherwise why it is refused.
+pub(in crate::agent) fn reboot_wanted(update: &Update, boot_id: &str) -> Result<(), &'static str> {
+    match update.phase {
+        Phase::Installing => Err("busy: firmware is being installed"),
+        Phase::Installed if update.boot_id == boot_id => Ok(()),
+        Phase::RollingBack if update.reboot.is_some() => Ok(()),
+        Phase::Trial => Err("busy: new firmware is on trial, and a reboot would end it; wait until it is proven"),
+        _ => Err("busy: the outcome of an update is being established"),
+    }
+}
+
+/// The reboot that the update needs was refused, or did not happen. True when that is no news.
+pub(in crate::agent) fn reboot_failed(work: &mut Work<'_>, reason: &str) -> bool {
+    if work.d.update().is_none() {
+        return false;
+    }
+    pause(work, BLOCKED_PAUSE);
+    let before = work.v.firmware.update.blocked.replace(reason.to_owned());
+    before.as_deref() == Some(reason)
+}
+
+pub(in crate::agent) fn inhibitors_changed(work: &mut Work<'_>) {
+    if work.v.firmware.update.blocked.is_some() {
+        work.v.firmware.update.not_before = None;
+    }
+}
+
+pub(in crate::agent) fn window(work: &mut Work<'_>, open: bool) {
+    work.v.firmware.update.window_open = open;
+}
+
+pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
+    let running = &work.v.firmware.update;
+    let settled = running.verdict.as_ref().and_then(|(verdict, since)| match verdict {
+        Verdict::Pending(_) => None,
+        Verdict::Good if missing(work).is_some() || running.step.is_some() => None,
+        Verdict::Good | Verdict::Bad(_) => Some(*since + SETTLED),
+    });
+    let trial = on_trial(work).then_some(work.settings.firmware.trial);
+    let next = running.not_before.filter(|_| running.step.is_none());
+    let settled = settled
+        .filter(|_| on_trial(work))
+        .map(|at| next.map_or(at, |next| at.max(next)));
+    [
+        settled,
+        trial,
+        next.filter(|_| work.d.update().is_some() || !running.marks.is_empty()),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
+}

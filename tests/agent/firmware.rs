@@ -1,0 +1,729 @@
+//! Firmware: the requests, the download, the installation and the trial, as values.
+
+use std::time::Duration;
+
+use iotdm::agent::effect::{Mark, Purpose};
+use iotdm::agent::event::Slot;
+use iotdm::agent::firmware::record::Phase;
+use iotdm::agent::firmware::{self, WhenToReboot};
+use iotdm::agent::{DownloadEnd, Event, InstallEnd, RebootOutcome, Settings, Survey, Verdict};
+use iotdm::protocol::Rc;
+use iotdm::protocol::firmware::UpdateStatus;
+use serde_json::{Value, json};
+
+use crate::driver::{Driver, FULL, settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A host with two slots.
+pub(crate) fn slots(booted: &str) -> Survey {
+    let slot = |name: &str| Slot {
+        name: name.into(),
+        class: "rootfs".into(),
+        complete: true,
+        transaction: None,
+        installed: None,
+    };
+    Survey {
+        booted: Some(booted.into()),
+        slots: vec![slot("rootfs.0"), slot("rootfs.1")],
+        ..Survey::default()
+    }
+}
+
+/// The same, after the other slot was written.
+fn written(booted: &str) -> Survey {
+    let mut survey = slots(booted);
+    survey.slots[1].installed = Some("2024-05-01".into());
+    survey
+}
+
+impl Driver {
+    fn described() -> Self {
+        let mut driver = Self::managed();
+        driver.describe("u1", "2.0");
+        driver.request("observe", "o1", r#","d":{"fields":[{"field":"mgmt.firmware"}]}"#);
+        driver.broker_has_all();
+        driver.published.clear();
+        driver
+    }
+
+    pub(crate) fn describe(&mut self, req_id: &str, version: &str) {
+        let value = json!({"version": version, "name": "rootfs", "uri": format!("https://fw/{version}.raucb"),
+            "verifier": "", "state": 0, "updateStatus": 0, "updatedDateTime": ""});
+        let fields = json!({"fields": [{"field": "mgmt.firmware", "value": value}]});
+        self.request("device/update", req_id, &format!(r#","d":{fields}"#));
+    }
+
+    pub(crate) fn request(&mut self, tail: &str, req_id: &str, more: &str) {
+        self.receive(&format!("iotdm-1/{tail}"), &format!(r#"{{"reqId":"{req_id}"{more}}}"#));
+    }
+
+    fn download(&mut self, req_id: &str) {
+        self.request("mgmt/initiate/firmware/download", req_id, "");
+    }
+
+    fn update(&mut self, req_id: &str) {
+        self.request("mgmt/initiate/firmware/update", req_id, "");
+    }
+
+    fn surveyed(&mut self, survey: Survey) {
+        let (op, _) = *self.surveys.last().unwrap();
+        self.event(Event::Surveyed { op, found: Ok(survey) });
+    }
+
+    fn download_ends(&mut self, end: DownloadEnd) {
+        let op = self.downloads.last().unwrap().0;
+        self.event(Event::Downloaded { op, end });
+    }
+
+    fn install_ends(&mut self, end: InstallEnd) {
+        let op = *self.installs.last().unwrap();
+        self.event(Event::Installed { op, end });
+    }
+
+    fn marked(&mut self, result: Result<(), String>) {
+        let op = self.marks.last().unwrap().0;
+        self.event(Event::Marked { op, result });
+    }
+
+    fn health(&mut self, verdict: Verdict) {
+        let op = self.watch.as_ref().unwrap().0;
+        self.event(Event::Health { op, verdict });
+    }
+
+    /// The service answers every notify that waits for it, and so on, until there is none.
+    pub(crate) fn answer_notifies(&mut self, rc: u16) -> Vec<Value> {
+        let mut told = Vec::new();
+        while told.len() < self.on("notify").len() {
+            let notify = self.on("notify")[told.len()].clone();
+            told.push(notify["d"]["fields"][0]["value"].clone());
+            let req_id = notify["reqId"].as_str().unwrap().to_owned();
+            self.broker_has_all();
+            self.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
+        }
+        told
+    }
+
+    fn downloaded() -> Self {
+        let mut driver = Self::described();
+        driver.download("d1");
+        driver.surveyed(Survey::default());
+        driver.download_ends(DownloadEnd::Done);
+        driver.answer_notifies(200);
+        driver.published.clear();
+        driver
+    }
+
+    fn installing() -> Self {
+        let mut driver = Self::downloaded();
+        driver.update("p1");
+        driver.surveyed(slots("rootfs.0"));
+        driver
+    }
+
+    fn installed() -> Self {
+        let mut driver = Self::installing();
+        driver.install_ends(InstallEnd::Done);
+        driver
+    }
+
+    /// Up in the new slot, with everything read that was asked for.
+    fn on_trial() -> Self {
+        let mut driver = Self::installed();
+        driver.reboot_ends(RebootOutcome::Accepted);
+        driver.answer_notifies(200);
+        driver.host_reboots("boot-2");
+        driver.surveyed(written("rootfs.1"));
+        driver
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        self.on_disk().update().map(|update| update.phase)
+    }
+
+    fn firmware(&self) -> (u8, u8) {
+        let firmware = &self.on_disk().firmware;
+        (firmware.state, firmware.update_status)
+    }
+}
+
+fn failed(status: UpdateStatus) -> DownloadEnd {
+    DownloadEnd::Failed {
+        status,
+        message: "the server closed the connection".into(),
+    }
+}
+
+#[test]
+fn fwd_01_a_download_from_its_description_to_the_cancel() {
+    let mut driver = Driver::managed();
+    driver.describe("r1", "2.0");
+    assert_eq!(driver.answers("r1"), [204]);
+    driver.request("observe", "r2", r#","d":{"fields":[{"field":"mgmt.firmware"}]}"#);
+    assert_eq!(driver.answers("r2"), [200]);
+    driver.download("r3");
+    assert!(driver.answers("r3").is_empty(), "the host is looked at first");
+    driver.surveyed(Survey::default());
+    assert_eq!(driver.answers("r3"), [202]);
+    assert_eq!(driver.downloads[0].1.uri, "https://fw/2.0.raucb");
+    driver.download_ends(DownloadEnd::Done);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 1}), json!({"state": 2})]);
+    driver.request("cancel", "r4", r#","d":{"fields":[{"field":"mgmt.firmware"}]}"#);
+    assert_eq!(driver.answers("r4"), [200]);
+    assert_eq!(driver.firmware(), (2, 0));
+}
+
+#[test]
+fn fwd_02_what_cannot_be_downloaded_is_refused_with_its_reason() {
+    let refused = |prepare: &dyn Fn(&mut Driver), rc: u64, words: &str| {
+        let mut driver = Driver::described();
+        prepare(&mut driver);
+        driver.download("d1");
+        if !driver.surveys.is_empty() {
+            driver.surveyed(Survey::default());
+        }
+        assert_eq!(driver.answers("d1"), [rc], "{words}");
+        assert!(driver.reason("d1").contains(words), "{}", driver.reason("d1"));
+        assert!(driver.downloads.is_empty());
+    };
+    for (uri, words) in [
+        ("", "uri is missing"),
+        ("ftp://fw/2.raucb", "ftp is not supported"),
+        ("http://fw/2.raucb", "https only"),
+        ("file:///etc/shadow", "file is not supported"),
+        ("no address at all", "is no address"),
+        ("https://", "is no address"),
+    ] {
+        let describe = |driver: &mut Driver| {
+            let value = json!({"uri": uri, "state": 0, "updateStatus": 0});
+            let d = json!({"fields": [{"field": "mgmt.firmware", "value": value}]});
+            driver.request("device/update", "u2", &format!(r#","d":{d}"#));
+        };
+        refused(&describe, 400, words);
+    }
+    let off = |driver: &mut Driver| {
+        driver.event(Event::Configured(Box::new(Settings {
+            firmware: firmware::Settings {
+                supported: Err("this host has no RAUC".into()),
+                ..firmware::Settings::default()
+            },
+            ..settings("boot-1")
+        })));
+    };
+    refused(&off, 501, "this host has no RAUC");
+    refused(&|driver| driver.disk_full = true, 500, FULL);
+}
+
+#[test]
+fn fwd_02_a_host_without_room_is_500_and_nothing_begins() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    assert_eq!(driver.surveys.last().unwrap().1, Purpose::Download);
+    let problems = vec!["2 MiB are free below /var/lib/iotdm-agent; make room".to_owned()];
+    driver.surveyed(Survey {
+        problems,
+        ..Survey::default()
+    });
+    assert_eq!(driver.answers("d1"), [500]);
+    assert!(driver.reason("d1").contains("make room"));
+    assert_eq!(driver.firmware(), (0, 0));
+    driver.broker_has_all();
+    driver.download("d1");
+    assert_eq!(driver.answers("d1"), [500, 500], "and it stays refused");
+}
+
+#[test]
+fn fwd_02_a_second_download_is_400_while_one_runs_and_after_it() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    driver.download("d2");
+    assert_eq!(driver.answers("d2"), [400]);
+    driver.download_ends(DownloadEnd::Done);
+    driver.download("d3");
+    assert_eq!(driver.answers("d3"), [400]);
+    assert_eq!(driver.downloads.len(), 1);
+}
+
+#[test]
+fn env_07_a_download_request_that_comes_again_is_answered_again_and_not_carried_out_again() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    assert_eq!(driver.answers("d1"), [202]);
+    assert_eq!(
+        driver.acked.len() as u64,
+        5,
+        "both deliveries are acknowledged: {:?}",
+        driver.acked
+    );
+    driver.broker_has_all();
+    driver.download("d1");
+    assert_eq!(driver.answers("d1"), [202, 202]);
+    assert_eq!(driver.downloads.len(), 1);
+}
+
+#[test]
+fn fwd_03_the_202_goes_out_before_state_1() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    assert_eq!(driver.order(), ["response", "notify"]);
+}
+
+#[test]
+fn fwd_04_every_failure_is_one_notify_with_state_0_and_a_log_with_the_reason() {
+    for status in [
+        UpdateStatus::OutOfMemory,
+        UpdateStatus::ConnectionLost,
+        UpdateStatus::VerificationFailed,
+        UpdateStatus::UnsupportedImage,
+        UpdateStatus::InvalidUri,
+    ] {
+        let mut driver = Driver::described();
+        driver.download("d1");
+        driver.surveyed(Survey::default());
+        driver.answer_notifies(200);
+        driver.published.clear();
+        driver.download_ends(failed(status));
+        let number = status as u8;
+        assert_eq!(
+            driver.answer_notifies(200),
+            [json!({"state": 0, "updateStatus": number})]
+        );
+        assert_eq!(driver.firmware(), (0, number));
+        let logs = driver.on("add/diag/log");
+        assert!(
+            logs[0]["d"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("closed the connection")
+        );
+    }
+}
+
+#[test]
+fn fwd_06_a_download_goes_on_after_a_crash() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    driver.restart();
+    assert_eq!(driver.downloads.len(), 2);
+    driver.host_reboots("boot-2");
+    assert_eq!(driver.downloads.len(), 3);
+    driver.connect(true);
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    driver.download_ends(DownloadEnd::Done);
+    assert_eq!(driver.answer_notifies(200).last().unwrap(), &json!({"state": 2}));
+}
+
+#[test]
+fn fwd_08_a_download_without_a_description_takes_the_last_one() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    driver.download_ends(failed(UpdateStatus::ConnectionLost));
+    driver.download("d2");
+    driver.surveyed(Survey::default());
+    assert_eq!(driver.answers("d2"), [202]);
+    assert_eq!(driver.downloads[1].1, driver.downloads[0].1);
+    assert_eq!(driver.firmware(), (1, 0));
+}
+
+#[test]
+fn fwd_09_another_description_while_downloading_is_409_and_changes_nothing() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    driver.describe("u2", "3.0");
+    assert_eq!(driver.answers("u2"), [409]);
+    assert_eq!(driver.on_disk().firmware.version.as_deref(), Some("2.0"));
+    assert_eq!(driver.firmware(), (1, 0));
+    assert_eq!(driver.discarded, 1, "only the first description");
+}
+
+#[test]
+fn fwd_10_a_cancel_does_not_stop_a_download_and_ends_the_notifies() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    driver.request("cancel", "c1", "");
+    driver.published.clear();
+    driver.download_ends(DownloadEnd::Done);
+    assert_eq!(driver.firmware(), (2, 0));
+    assert!(driver.on("notify").is_empty());
+}
+
+#[test]
+fn fwd_07_the_image_outlives_a_reboot_and_another_look_at_the_same_description() {
+    let mut driver = Driver::downloaded();
+    driver.host_reboots("boot-2");
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.describe("u2", "2.0");
+    assert_eq!(driver.firmware(), (2, 0));
+    driver.update("p1");
+    driver.surveyed(slots("rootfs.0"));
+    assert_eq!(driver.answers("p1"), [202]);
+}
+
+#[test]
+fn fwu_01_an_update_without_an_image_is_400() {
+    let mut driver = Driver::described();
+    driver.update("p1");
+    assert_eq!(driver.answers("p1"), [400]);
+    driver.download("d1");
+    driver.surveyed(Survey::default());
+    driver.update("p2");
+    assert_eq!(driver.answers("p2"), [400]);
+    assert!(driver.installs.is_empty());
+}
+
+#[test]
+fn fwu_03_a_good_update_reboots_proves_itself_and_is_told_after_manage() {
+    let mut driver = Driver::downloaded();
+    driver.update("p1");
+    assert_eq!(driver.surveys.last().unwrap().1, Purpose::Install);
+    driver.surveyed(slots("rootfs.0"));
+    assert_eq!(driver.answers("p1"), [202]);
+    assert_eq!(driver.order(), ["response", "notify"]);
+    assert_eq!(driver.answer_notifies(200), [json!({"updateStatus": 1})]);
+    driver.install_ends(InstallEnd::Done);
+    assert_eq!(driver.phase(), Some(Phase::Installed));
+    assert_eq!(driver.marker.as_ref().unwrap().slot, "rootfs.1");
+    assert_eq!(driver.reboots.len(), 1, "the reboot follows by itself");
+    let released = driver.released;
+    driver.reboot_ends(RebootOutcome::Accepted);
+    assert_eq!(driver.released, released + 1, "nobody waits for a 202");
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.1"));
+    assert_eq!(
+        driver.phase(),
+        Some(Phase::Trial),
+        "the new slot writes down that it runs"
+    );
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.health(Verdict::Good);
+    driver.pass(9 * SECOND);
+    assert!(driver.marks.is_empty(), "it has to be healthy for a while");
+    driver.pass(2 * SECOND);
+    assert_eq!(driver.marks[0].1, [(Mark::Good, "booted".to_owned())]);
+    assert!(driver.on("notify").is_empty(), "not before the mark is read back");
+    driver.marked(Ok(()));
+    assert_eq!(driver.order(), ["manage", "notify"]);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 0})]);
+    assert_eq!(driver.firmware(), (0, 0));
+    assert!(driver.on_disk().exclusive.is_none());
+    assert!(driver.marker.is_none());
+}
+
+#[test]
+fn fwu_04_what_the_installer_says_is_told_and_nothing_reboots() {
+    for (status, again, state) in [
+        (UpdateStatus::UnsupportedImage, false, 0),
+        (UpdateStatus::OutOfMemory, true, 2),
+    ] {
+        let mut driver = Driver::installing();
+        driver.answer_notifies(200);
+        driver.published.clear();
+        let message = "Compatible mismatch: expected 'lab', found 'other'".to_owned();
+        driver.install_ends(InstallEnd::Failed { status, message, again });
+        assert_eq!(driver.firmware(), (state, status as u8));
+        let told = driver.answer_notifies(200);
+        assert_eq!(told.last().unwrap()["updateStatus"], status as u8);
+        let logs = driver.on("add/diag/log");
+        assert!(
+            logs[0]["d"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("Compatible mismatch")
+        );
+        assert!(driver.reboots.is_empty());
+    }
+}
+
+#[test]
+fn fwu_05_a_boot_loader_that_falls_back_is_told_with_the_old_version_running() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.answer_notifies(200);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    assert_eq!(driver.firmware(), (0, 5));
+    assert_eq!(
+        driver.marks[0].1,
+        [(Mark::Good, "booted".to_owned()), (Mark::Bad, "rootfs.1".to_owned())]
+    );
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert_eq!(driver.order()[0], "manage");
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
+    let logs = driver.on("add/diag/log");
+    assert!(logs[0]["d"]["message"].as_str().unwrap().contains("did not start"));
+}
+
+#[test]
+fn fwu_06_the_same_and_another_update_while_one_runs_install_nothing_more() {
+    let mut driver = Driver::installing();
+    driver.broker_has_all();
+    driver.update("p1");
+    assert_eq!(driver.answers("p1"), [202, 202]);
+    driver.update("p2");
+    assert_eq!(driver.answers("p2"), [400]);
+    assert_eq!(driver.installs.len(), 1);
+}
+
+#[test]
+fn reb_03_a_reboot_is_refused_while_installing_and_on_trial_and_is_the_updates_own_in_between() {
+    let mut driver = Driver::installing();
+    driver.ask_reboot("r1");
+    assert_eq!(driver.answers("r1"), [500]);
+    assert!(driver.reason("r1").contains("installed"));
+    let mut manual = Driver::installing();
+    let mut settings = manual.agent.settings().clone();
+    settings.firmware.reboot = WhenToReboot::Manual;
+    manual.event(Event::Configured(Box::new(settings)));
+    manual.install_ends(InstallEnd::Done);
+    assert!(manual.reboots.is_empty(), "somebody else decides when");
+    manual.ask_reboot("r2");
+    manual.reboot_ends(RebootOutcome::Accepted);
+    assert_eq!(manual.answers("r2"), [202]);
+    manual.host_reboots("boot-2");
+    manual.surveyed(written("rootfs.1"));
+    assert_eq!(manual.phase(), Some(Phase::Trial));
+    let mut trial = Driver::on_trial();
+    trial.connect(true);
+    trial.ask_reboot("r3");
+    assert_eq!(trial.answers("r3"), [500]);
+    assert!(trial.reason("r3").contains("on trial"));
+}
+
+#[test]
+fn a_window_opens_the_way_for_the_reboot() {
+    let mut driver = Driver::installing();
+    let mut settings = driver.agent.settings().clone();
+    settings.firmware.reboot = WhenToReboot::Window;
+    driver.event(Event::Configured(Box::new(settings)));
+    driver.install_ends(InstallEnd::Done);
+    driver.pass(3600 * SECOND);
+    assert!(driver.reboots.is_empty());
+    driver.event(Event::Window(true));
+    assert_eq!(driver.reboots.len(), 1);
+}
+
+#[test]
+fn a_blocked_reboot_waits_for_the_lock_to_go_and_is_complained_of_once() {
+    let mut driver = Driver::installed();
+    let blocked = || RebootOutcome::Refused {
+        rc: Rc::INTERNAL,
+        message: "blocked by apt".into(),
+    };
+    driver.reboot_ends(blocked());
+    assert_eq!(driver.phase(), Some(Phase::Installed));
+    driver.pass(50 * SECOND);
+    assert_eq!(driver.reboots.len(), 1);
+    driver.event(Event::InhibitorsChanged);
+    assert_eq!(driver.reboots.len(), 2);
+    driver.reboot_ends(blocked());
+    driver.pass(65 * SECOND);
+    assert_eq!(driver.reboots.len(), 3, "and now and then without a signal");
+    let complaints = driver
+        .said
+        .iter()
+        .filter(|(_, text)| text.contains("blocked by apt"))
+        .count();
+    assert_eq!(complaints, 1);
+}
+
+#[test]
+fn a_unit_that_fails_for_good_leads_back_and_the_reason_is_told_from_the_old_slot() {
+    let mut driver = Driver::on_trial();
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.health(Verdict::Bad("modbus.service has failed".into()));
+    driver.pass(11 * SECOND);
+    assert_eq!(driver.phase(), Some(Phase::RollingBack));
+    assert_eq!(
+        driver.marks[0].1,
+        [(Mark::Active, "rootfs.0".to_owned()), (Mark::Bad, "booted".to_owned())]
+    );
+    driver.marked(Ok(()));
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-3");
+    driver.surveyed(written("rootfs.0"));
+    assert_eq!(driver.firmware(), (0, 5));
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert_eq!(driver.answer_notifies(200).last().unwrap()["updateStatus"], 5);
+    let logs = driver.on("add/diag/log");
+    assert!(
+        logs[0]["d"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("modbus.service has failed")
+    );
+}
+
+#[test]
+fn a_unit_that_recovers_in_time_is_forgiven() {
+    let mut driver = Driver::on_trial();
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.health(Verdict::Bad("modbus.service has failed".into()));
+    driver.pass(5 * SECOND);
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+}
+
+#[test]
+fn a_service_that_had_been_reached_before_must_be_reached_again() {
+    let mut driver = Driver::on_trial();
+    driver.health(Verdict::Good);
+    driver.pass(29 * 60 * SECOND);
+    assert!(driver.marks.is_empty());
+    driver.pass(60 * SECOND);
+    assert_eq!(driver.phase(), Some(Phase::RollingBack));
+    let reason = driver.on_disk().update().unwrap().reason.clone().unwrap();
+    assert!(reason.contains("service not reached"), "{reason}");
+}
+
+#[test]
+fn a_site_that_does_not_need_the_service_keeps_the_new_slot_and_tells_later() {
+    let mut driver = Driver::on_trial();
+    let mut settings = driver.agent.settings().clone();
+    settings.firmware.require_service = false;
+    driver.event(Event::Configured(Box::new(settings)));
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+    driver.pass(24 * 3600 * SECOND);
+    driver.connect(false);
+    driver.answer_manage(200);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 0})]);
+}
+
+#[test]
+fn a_mark_that_does_not_stick_is_tried_until_the_trial_ends() {
+    let mut driver = Driver::on_trial();
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    for _ in 0..3 {
+        driver.marked(Err("the boot loader's variables cannot be written".into()));
+        driver.pass(11 * SECOND);
+    }
+    assert_eq!(driver.marks.len(), 4);
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+}
+
+#[test]
+fn an_ordinary_boot_is_marked_good_without_the_service() {
+    let mut driver = Driver::new();
+    driver.health(Verdict::Pending("network.service is activating".into()));
+    assert!(driver.marks.is_empty());
+    driver.health(Verdict::Good);
+    assert_eq!(driver.marks[0].1, [(Mark::Good, "booted".to_owned())]);
+    driver.marked(Err("busy".into()));
+    driver.pass(11 * SECOND);
+    driver.marked(Ok(()));
+    driver.pass(3600 * SECOND);
+    assert_eq!(driver.marks.len(), 2);
+    let mut off = settings("boot-1");
+    off.firmware.mark_good = false;
+    assert!(Driver::with(off).watch.is_none(), "where the integrator does it");
+}
+
+#[test]
+fn an_agent_that_dies_while_rauc_writes_joins_it_again_or_reads_the_slots() {
+    let mut driver = Driver::installing();
+    driver.restart();
+    driver.surveyed(Survey {
+        installing: true,
+        ..slots("rootfs.0")
+    });
+    assert_eq!(driver.rejoins, 1);
+    driver.install_ends(InstallEnd::Unclear("RAUC left the bus".into()));
+    driver.surveyed(slots("rootfs.0"));
+    assert_eq!(driver.firmware(), (2, 5), "the image may be tried again");
+    let mut done = Driver::installing();
+    done.restart();
+    done.surveyed(written("rootfs.0"));
+    assert_eq!(done.phase(), Some(Phase::Installed));
+    assert_eq!(done.reboots.len(), 1);
+}
+
+/// Wherever the agent dies, it comes to the same end: this is the good update, with a restart after each step.
+#[test]
+fn a_restart_after_any_step_of_an_update_ends_in_the_same_outcome() {
+    for dies_at in 0..12 {
+        let mut driver = Driver::downloaded();
+        let mut step = 0;
+        let mut dies = |driver: &mut Driver, booted: &str, done: bool| {
+            step += 1;
+            if step == dies_at {
+                driver.restart();
+                driver.connect(true);
+                driver.broker_has_all();
+                if driver.on("mgmt/manage").last().is_some() {
+                    driver.answer_manage(200);
+                }
+                if driver.on_disk().update().is_some() {
+                    driver.surveyed(if done { written(booted) } else { slots(booted) });
+                }
+            }
+        };
+        driver.update("p1");
+        dies(&mut driver, "rootfs.0", false);
+        if dies_at == 1 {
+            driver.update("p1");
+        }
+        driver.surveyed(slots("rootfs.0"));
+        dies(&mut driver, "rootfs.0", true);
+        if driver.phase() == Some(Phase::Installing) {
+            driver.install_ends(InstallEnd::Done);
+        }
+        dies(&mut driver, "rootfs.0", true);
+        driver.reboot_ends(RebootOutcome::Accepted);
+        dies(&mut driver, "rootfs.0", true);
+        driver.host_reboots("boot-2");
+        dies(&mut driver, "rootfs.1", true);
+        if driver.phase() == Some(Phase::Installed) {
+            driver.surveyed(written("rootfs.1"));
+        }
+        dies(&mut driver, "rootfs.1", true);
+        driver.connect(true);
+        driver.broker_has_all();
+        if driver.on("mgmt/manage").last().is_some() {
+            driver.answer_manage(200);
+        }
+        driver.health(Verdict::Good);
+        dies(&mut driver, "rootfs.1", true);
+        driver.health(Verdict::Good);
+        driver.pass(11 * SECOND);
+        dies(&mut driver, "rootfs.1", true);
+        if driver.phase().is_some() {
+            driver.health(Verdict::Good);
+            driver.pass(11 * SECOND);
+            driver.marked(Ok(()));
+        }
+        dies(&mut driver, "rootfs.1", true);
+        driver.answer_notifies(200);
+        assert_eq!(driver.firmware(), (0, 0), "died at {dies_at}");
+        assert!(driver.on_disk().exclusive.is_none(), "died at {dies_at}");
+        assert!(driver.on_disk().observed[0].changes == 0, "told, died at {dies_at}");
+        assert_eq!(
+            driver.on_disk().observed[0].told["updateStatus"],
+            0,
+            "died at {dies_at}"
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! What has become of an update: every row of the table.
+
+use iotdm::agent::event::{Slot, Survey};
+use iotdm::agent::firmware::outcome::{Outcome, decide, slots};
+use iotdm::agent::firmware::record::{Phase, Update};
+
+const HERE: &str = "boot-now";
+const BEFORE: &str = "boot-before";
+
+fn update(phase: Phase, boot_id: &str) -> Update {
+    Update {
+        phase,
+        boot_id: boot_id.into(),
+        from_slot: "rootfs.0".into(),
+        to_slot: "rootfs.1".into(),
+        transaction: "t-2".into(),
+        installed_before: Some("1".into()),
+        failed_before: Vec::new(),
+        service_reached: true,
+        trial_boot: None,
+        boots: 0,
+        service_answered: false,
+        reason: None,
+        reboot: None,
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn survey(booted: &str, complete: bool, installed: &str, transaction: Option<&str>) -> Survey {
+    let slot = |name: &str, complete, installed: &str, transaction: Option<&str>| Slot {
+        name: name.into(),
+        class: "rootfs".into(),
+        complete,
+        transaction: transaction.map(str::to_owned),
+        installed: Some(installed.into()),
+    };
+    Survey {
+        booted: Some(booted.into()),
+        slots: vec![
+            slot("rootfs.0", true, "0", None),
+            slot("rootfs.1", complete, installed, transaction),
+        ],
+        ..Survey::default()
+    }
+}
+
+fn old(complete: bool, installed: &str) -> Survey {
+    survey("rootfs.0", complete, installed, None)
+}
+
+fn new() -> Survey {
+    survey("rootfs.1", true, "2", None)
+}
+
+/// In one word.
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::StillInstalling => "installing",
+        Outcome::NotRebooted => "not rebooted",
+        Outcome::Trial => "trial",
+        Outcome::Leave => "leave",
+        Outcome::Failed {
+            again: true,
+            fell_back: true,
+            ..
+        } => "fell back, again",
+        Outcome::Failed {
+            again: true,
+            fell_back: false,
+            ..
+        } => "failed, again",
+        Outcome::Failed { fell_back: true, .. } => "fell back",
+        Outcome::Failed { fell_back: false, .. } => "failed",
+    }
+}
+
+fn row(update: &Update, survey: &Survey, expected: &str, words: &str) {
+    let outcome = decide(update, HERE, survey);
+    assert_eq!(word(&outcome), expected, "{update:?} {survey:?}");
+    if let Outcome::Failed { reason, .. } = outcome {
+        assert!(!words.is_empty() && reason.contains(words), "{reason}");
+    }
+}
+
+#[test]
+fn while_installing_in_the_same_boot_the_slot_tells() {
+    let state = update(Phase::Installing, HERE);
+    let writing = Survey {
+        installing: true,
+        ..old(false, "1")
+    };
+    row(&state, &writing, "installing", "");
+    row(&state, &old(true, "2"), "not rebooted", "");
+    row(&state, &old(false, "1"), "failed, again", "interrupted");
+    row(&state, &old(true, "1"), "failed, again", "interrupted");
+}
+
+#[test]
+fn a_transaction_counts_more_than_the_time_of_an_installation() {
+    let state = update(Phase::Installing, HERE);
+    row(&state, &survey("rootfs.0", true, "1", Some("t-2")), "not rebooted", "");
+    row(
+        &state,
+        &survey("rootfs.0", true, "2", Some("t-1")),
+        "failed, again",
+        "interrupted",
+    );
+}
+
+#[test]
+fn an_interrupted_write_and_one_that_was_finished_and_not_recorded_are_told_apart() {
+    let state = update(Phase::Installing, BEFORE);
+    row(&state, &old(false, "1"), "fell back, again", "interrupted");
+    row(
+        &state,
+        &old(true, "2"),
+        "fell back",
+        "did not start, or the power was cut",
+    );
+    row(&state, &new(), "trial", "");
+}
+
+#[test]
+fn an_installed_slot_waits_runs_or_did_not_start() {
+    row(&update(Phase::Installed, HERE), &old(true, "2"), "not rebooted", "");
+    row(&update(Phase::Installed, BEFORE), &new(), "trial", "");
+    row(
+        &update(Phase::Installed, BEFORE),
+        &old(true, "2"),
+        "fell back",
+        "did not start",
+    );
+    row(&update(Phase::Installed, HERE), &new(), "failed", "without a reboot");
+}
+
+#[test]
+fn a_trial_goes_on_in_its_boot_and_a_few_more_and_ends_in_the_old_slot() {
+    let mut state = update(Phase::Trial, BEFORE);
+    state.trial_boot = Some(HERE.into());
+    state.boots = 1;
+    row(&state, &new(), "trial", "");
+    row(&state, &old(true, "2"), "fell back", "cut short");
+    state.trial_boot = Some("boot-2".into());
+    row(&state, &new(), "trial", "");
+    state.boots = 3;
+    row(&state, &new(), "leave", "");
+}
+
+#[test]
+fn what_is_rolled_back_is_left_and_says_why() {
+    let mut state = update(Phase::RollingBack, BEFORE);
+    state.reason = Some("modbus.service has failed".into());
+    state.boots = 1;
+    row(&state, &new(), "leave", "");
+    row(&state, &old(true, "2"), "fell back", "modbus.service has failed");
+    state.boots = 4;
+    row(&state, &new(), "failed", "does not leave");
+}
+
+#[test]
+fn the_fall_back_outside_the_agent_tells_its_reason() {
+    let note = "the agent did not decide within 35 minutes";
+    for phase in [Phase::Installing, Phase::Installed, Phase::Trial] {
+        let survey = Survey {
+            fallback: Some(note.into()),
+            ..old(true, "2")
+        };
+        row(&update(phase, BEFORE), &survey, "fell back", note);
+    }
+}
+
+#[test]
+fn a_third_slot_or_none_is_an_end_of_its_own() {
+    for phase in [Phase::Installing, Phase::Installed, Phase::Trial, Phase::RollingBack] {
+        row(
+            &update(phase, BEFORE),
+            &survey("rescue.0", true, "2", None),
+            "failed",
+            "rescue.0",
+        );
+        let unknown = Survey { booted: None, ..new() };
+        row(&update(phase, BEFORE), &unknown, "failed", "unknown slot");
+    }
+}
+
+#[test]
+fn the_other_slot_is_the_one_of_the_same_class() {
+    let mut found = old(true, "1");
+    found.slots.insert(
+        1,
+        Slot {
+            name: "data.0".into(),
+            class: "data".into(),
+            ..Slot::default()
+        },
+    );
+    let (from, to) = slots(&found).unwrap();
+    assert_eq!((from.name.as_str(), to.name.as_str()), ("rootfs.0", "rootfs.1"));
+    found.slots.pop();
+    assert!(slots(&found).unwrap_err().contains("no other slot"));
+    found.booted = Some("rootfs.7".into());
+    assert!(slots(&found).unwrap_err().contains("rootfs.7"));
+    found.booted = None;
+    assert!(slots(&found).is_err());
+}

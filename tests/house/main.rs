@@ -61,7 +61,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("sd_notify", &["daemon"]),
     ("rusqlite", &["service/registry"]),
     ("axum", &["service/rest", "service/serve.rs"]),
-    ("reqwest", &["service/cli"]),
+    ("reqwest", &["service/cli", "host/download"]),
     ("std::env", &["daemon/environment.rs"]),
     ("std::time::SystemTime", &["host/clock.rs", "service/outside.rs"]),
 ];

@@ -221,6 +221,21 @@ impl Agent {
         &self.settings
     }
 
+    /// Whether RAUC is at work for us.
+    pub fn installing(&self) -> bool {
+        let update = self.durable.update();
+        update.is_some_and(|update| update.phase == firmware::record::Phase::Installing)
+    }
+
+    /// Whether an update waits for the host's reboot.
+    pub fn awaits_reboot(&self) -> bool {
+        use firmware::record::Phase;
+        let waits = |update: &firmware::record::Update| {
+            matches!(update.phase, Phase::Installed | Phase::RollingBack) && update.reboot.is_none()
+        };
+        self.durable.update().is_some_and(waits)
+    }
+
     /// For people: how things stand.
     pub fn status(&self) -> Status {
         status::of(&Work::new(

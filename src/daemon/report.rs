@@ -75,6 +75,9 @@ impl Daemon {
                 _ => "connected, waiting for the service to answer manage".to_owned(),
             },
         };
+        if let Some(progress) = &self.firmware.progress {
+            return format!("{progress}; {connection}");
+        }
         match busy {
             "none" => connection,
             "reboot asked" => format!("the service asks for a reboot; {connection}"),

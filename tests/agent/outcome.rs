@@ -90,6 +90,11 @@ fn while_installing_in_the_same_boot_the_slot_tells() {
         ..old(false, "1")
     };
     row(&state, &writing, "installing", "");
+    let says_nothing_else = Survey {
+        installing: true,
+        ..Survey::default()
+    };
+    row(&state, &says_nothing_else, "installing", "");
     row(&state, &old(true, "2"), "not rebooted", "");
     row(&state, &old(false, "1"), "failed, again", "interrupted");
     row(&state, &old(true, "1"), "failed, again", "interrupted");

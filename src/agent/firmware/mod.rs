@@ -334,6 +334,9 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
     let verdict = judge(work, waiting.operation).and_then(|()| match (work.disk, found) {
         (Disk::Refuses(reason), _) => Err((Rc::INTERNAL, reason.to_owned())),
         (Disk::Works, Err(reason)) => Err((Rc::INTERNAL, reason.clone())),
+        (Disk::Works, Ok(survey)) if survey.installing => {
+            Err((Rc::INTERNAL, "busy: RAUC is installing something else".to_owned()))
+        }
         (Disk::Works, Ok(survey)) if !survey.problems.is_empty() => Err((Rc::INTERNAL, survey.problems.join("; "))),
         (Disk::Works, Ok(survey)) => Ok(survey),
     });

@@ -74,6 +74,10 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
         again: false,
         fell_back: in_old && !same_boot,
     };
+    if update.phase == Phase::Installing && same_boot && survey.installing {
+        // RAUC does not even say which slot runs while it writes.
+        return Outcome::StillInstalling;
+    }
     if !in_new && !in_old {
         let runs = booted.unwrap_or("an unknown slot");
         return failed(format!(
@@ -82,7 +86,6 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
     }
     match update.phase {
         Phase::Installing if same_boot && written(update, survey) => Outcome::NotRebooted,
-        Phase::Installing if same_boot && survey.installing => Outcome::StillInstalling,
         Phase::Installing | Phase::Installed if in_new && same_boot => failed(format!(
             "slot {to} runs without a reboot: RAUC's idea of the booted slot has changed"
         )),

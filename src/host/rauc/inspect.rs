@@ -105,7 +105,8 @@ impl Rauc {
         })
     }
 
-    async fn installs(&self) -> bool {
+    /// Whether RAUC is installing, whoever asked it to: then it answers nothing but that it is busy.
+    pub async fn installs(&self) -> bool {
         let answer = self.call("rauc GetPrimary", "GetPrimary", &(), QUESTION_LIMIT).await;
         answer.is_err_and(|error| is_busy(&error))
     }

@@ -27,7 +27,11 @@ pub(crate) struct Site {
 impl Site {
     /// Boots a Debian of this suite, installs the package, gives it an identity, and waits until it is managed.
     pub(crate) fn managed(suite: &str) -> Self {
-        let gateway = Gateway::boot(suite);
+        Self::of(Gateway::boot(suite))
+    }
+
+    /// A site with this gateway, which has the package: gives it an identity, and waits until it is managed.
+    pub(crate) fn of(gateway: Gateway) -> Self {
         let host = gateway.host_address().to_string();
         let authority = Authority::new("the site's authority");
         let server = authority.server(&["localhost", "broker.test"], Validity::Now);

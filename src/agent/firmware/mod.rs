@@ -16,7 +16,8 @@ use std::time::Duration;
 use url::Url;
 
 pub(super) use update::{
-    deadline, due, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, window,
+    deadline, due, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, waiting_for,
+    window,
 };
 
 use super::Disk;

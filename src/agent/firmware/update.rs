@@ -529,6 +529,22 @@ pub(in crate::agent) fn window(work: &mut Work<'_>, open: bool) {
     work.v.firmware.update.window_open = open;
 }
 
+/// What an update waits for, in words.
+pub(in crate::agent) fn waiting_for(work: &Work<'_>) -> Option<String> {
+    let update = work.d.update()?;
+    let running = &work.v.firmware.update;
+    match update.phase {
+        Phase::Installing => None,
+        Phase::Installed | Phase::RollingBack if update.reboot.is_some() => Some("the host to go down".into()),
+        Phase::Installed if work.settings.firmware.reboot == WhenToReboot::Manual => {
+            Some("somebody to reboot the host".into())
+        }
+        Phase::Installed if !reboot_allowed(work) => Some("the time of day at which it may reboot the host".into()),
+        Phase::Installed | Phase::RollingBack => running.blocked.clone(),
+        Phase::Trial => missing(work),
+    }
+}
+
 pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let running = &work.v.firmware.update;
     let settled = running.verdict.as_ref().and_then(|(verdict, since)| match verdict {

@@ -351,3 +351,32 @@ async fn a_rauc_that_is_there_and_does_not_answer_is_an_error_and_not_absence() 
     let answer = Rauc::new(&crate::connect(&private).await).await;
     assert!(matches!(answer.unwrap_err().cause, Cause::Refused { .. }));
 }
+
+#[tokio::test]
+async fn a_bus_that_does_not_let_us_is_named_everywhere() {
+    let (_private, service, rauc) = newer().await;
+    const POLICY: &str = "Rejected send message, 1 matched rules";
+    for member in ["InstallBundle", "InspectBundle", "Mark", "GetPrimary"] {
+        service.answer(member, Answer::Error("org.freedesktop.DBus.Error.AccessDenied", POLICY));
+    }
+    let bundle = Path::new(BUNDLE);
+    match soon(rauc.install(bundle, None, untold)).await {
+        InstallEnd::Refused(text) => assert!(text.contains("AccessDenied") && text.contains(POLICY), "{text}"),
+        end => panic!("{end:?}"),
+    }
+    let refused = soon(rauc.inspect(bundle)).await;
+    assert!(
+        matches!(&refused, Err(InspectError::Failed(error)) if error.name().is_some()),
+        "{refused:?}"
+    );
+    let refused = soon(rauc.mark(Mark::Good, "booted")).await;
+    assert!(
+        matches!(&refused, Err(MarkError::Refused(text)) if text.contains("AccessDenied")),
+        "{refused:?}"
+    );
+    let end = soon(rauc.rejoin(untold)).await;
+    assert!(
+        matches!(&end, InstallEnd::Unknown(text) if text.contains("AccessDenied")),
+        "{end:?}"
+    );
+}

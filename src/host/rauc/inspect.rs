@@ -54,7 +54,6 @@ impl Rauc {
     pub async fn inspect(&self, bundle: &Path) -> Result<Bundle, InspectError> {
         let path = path_text(bundle).map_err(InspectError::NotABundle)?;
         let mut signals = Signals::subscribe(&self.bus).await.map_err(InspectError::Failed)?;
-        let instance = instance(&self.bus).await.map_err(InspectError::Failed)?;
         let answer = if self.inspect_bundle {
             self.inspect_bundle(path).await
         } else {
@@ -70,7 +69,10 @@ impl Rauc {
         if is_busy(&error) || (text == SAYS_NOTHING && self.installs().await) {
             return Err(InspectError::Busy);
         }
-        let steps = instance.map_or_else(Vec::new, |instance| steps(&mut signals, &instance));
+        let steps = match instance(&self.bus).await {
+            Ok(Some(instance)) => steps(&mut signals, &instance),
+            Ok(None) | Err(_) => Vec::new(),
+        };
         let path = bundle.to_owned();
         let why_not = tokio::task::spawn_blocking(move || bundle_file::why_not(&path)).await;
         let why_not = why_not.ok().and_then(Result::ok).flatten();
@@ -166,9 +168,15 @@ fn verdict(error: BusError, steps: &[Step], why_not: Option<&str>) -> InspectErr
             "not by a key that RAUC trusts, or changed since it was signed",
         ));
     }
-    if ended("Verifying signature done.", 2) {
+    // The signature is good, so the bundle is as its maker signed it; unpacking may fail for want of room.
+    let verified = ended("Verifying signature done.", 2);
+    if verified && (ended("Checking bundle failed.", 1) || ended("Checking manifest contents failed.", 1)) {
         return InspectError::NotABundle(in_words("its signature is good, but RAUC does not take what it signs"));
     }
+    let hint = match verified {
+        true => "its signature is good, but RAUC cannot unpack it: is there room in /tmp?",
+        false => "can RAUC open the file, and has it a keyring?",
+    };
     let BusError {
         call,
         cause: Cause::Refused { name, text },
@@ -177,10 +185,7 @@ fn verdict(error: BusError, steps: &[Step], why_not: Option<&str>) -> InspectErr
         return InspectError::Failed(error);
     };
     let text = match speechless {
-        true => format!(
-            "{}: can RAUC open the file, and has it a keyring? {REASON}",
-            text.trim_end()
-        ),
+        true => format!("{}: {hint} {REASON}", text.trim_end()),
         false => text,
     };
     InspectError::Failed(BusError {

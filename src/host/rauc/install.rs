@@ -99,9 +99,7 @@ impl Rauc {
                 }
                 self.follow(signals, &instance, None, reporter).await
             }
-            Err(error) if matches!(error.cause, Cause::NoReply | Cause::Lost(_)) => {
-                InstallEnd::Unknown(error.to_string())
-            }
+            Err(error) if said(&error).is_none() => InstallEnd::Unknown(error.to_string()),
             // It may have ended between the subscription and the question.
             Ok(_) | Err(_) => loop {
                 match signals.queued(&instance) {
@@ -177,13 +175,11 @@ impl Rauc {
 }
 
 fn not_begun(error: &BusError) -> InstallEnd {
-    match &error.cause {
-        Cause::NoReply | Cause::Lost(_) | Cause::Unexpected(_) => InstallEnd::Unknown(error.to_string()),
-        Cause::Refused { .. } if is_busy(error) => {
-            InstallEnd::Refused("RAUC is busy with another installation".to_owned())
-        }
-        Cause::Refused { .. } => InstallEnd::Refused(said(error).unwrap_or_default().to_owned()),
-        Cause::Absent(_) => InstallEnd::Refused(error.to_string()),
+    match (&error.cause, said(error)) {
+        (Cause::NoReply | Cause::Lost(_) | Cause::Unexpected(_), _) => InstallEnd::Unknown(error.to_string()),
+        _ if is_busy(error) => InstallEnd::Refused("RAUC is busy with another installation".to_owned()),
+        (_, Some(words)) => InstallEnd::Refused(words.to_owned()),
+        (Cause::Refused { .. } | Cause::Absent(_), None) => InstallEnd::Refused(error.to_string()),
     }
 }
 

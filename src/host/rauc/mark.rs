@@ -98,10 +98,10 @@ impl Rauc {
 }
 
 fn not_marked(error: BusError) -> MarkError {
-    match &error.cause {
-        Cause::NoReply | Cause::Lost(_) | Cause::Unexpected(_) => MarkError::Unknown(error),
-        Cause::Refused { .. } if is_busy(&error) => MarkError::Busy,
-        Cause::Refused { .. } => MarkError::Refused(said(&error).unwrap_or_default().to_owned()),
-        Cause::Absent(_) => MarkError::Refused(error.to_string()),
+    match (&error.cause, said(&error)) {
+        (Cause::NoReply | Cause::Lost(_) | Cause::Unexpected(_), _) => MarkError::Unknown(error),
+        _ if is_busy(&error) => MarkError::Busy,
+        (_, Some(words)) => MarkError::Refused(words.to_owned()),
+        (Cause::Refused { .. } | Cause::Absent(_), None) => MarkError::Refused(error.to_string()),
     }
 }

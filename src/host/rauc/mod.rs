@@ -187,10 +187,11 @@ fn none_is_bootable(error: &BusError) -> bool {
     said(error).is_some_and(|text| WORDS.iter().any(|words| text.contains(words)))
 }
 
-/// What RAUC itself said, when it answered with an error.
+/// What RAUC itself said, when it answered with an error. Its errors have no names of their own, and no other has its:
+/// the bus's (no permission) and GDBus's (no such method) begin like this.
 fn said(error: &BusError) -> Option<&str> {
     match &error.cause {
-        Cause::Refused { text, .. } => Some(text.trim_end()),
+        Cause::Refused { name, text } if !name.starts_with("org.freedesktop.DBus.Error.") => Some(text.trim_end()),
         _ => None,
     }
 }

@@ -315,6 +315,7 @@ impl Part {
             .map_err(DiskTrouble::io("sync", &self.paths.part))?;
         self.note.synced = self.length;
         self.note.set_whole(&digests);
+        self.note.clear_account();
         self.save()?;
         fs::rename(&self.paths.part, &self.paths.file)
             .and_then(|()| sync_folder(&self.paths.file))
@@ -330,7 +331,7 @@ impl Part {
         if self.length == 0 || self.note.etag.is_none() {
             return self.remove();
         }
-        self.note.spent = super::patience::Spent::default();
+        self.note.clear_account();
         self.sync()
     }
 

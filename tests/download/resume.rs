@@ -166,7 +166,7 @@ async fn fwd_06_what_lies_behind_the_last_sync_is_not_believed_and_a_damaged_not
         })
         .await;
         let mut scene = Scene::at(&server);
-        scene.download.patience.trouble = std::time::Duration::from_millis(100);
+        scene.download.patience.trouble = std::time::Duration::from_millis(500);
         assert_failure(&scene.fails().await, FailureKind::ConnectionLost, "given up");
         damage(&scene);
         let asked = server.requests().len();

@@ -208,9 +208,11 @@ async fn a_proxy_that_refuses_is_told_apart_from_the_server() {
         let (port, _) = proxy(Some(refusal)).await;
         let mut scene = trusting(&authority, &server);
         scene.download.proxy = Some(format!("http://127.0.0.1:{port}"));
+        scene.download.patience.first_answer = std::time::Duration::from_secs(1);
         assert_failure(&scene.fails().await, FailureKind::ConnectionLost, word);
     }
     let mut scene = trusting(&authority, &server);
+    scene.download.patience.first_answer = std::time::Duration::from_secs(1);
     scene.download.proxy = Some(format!("http://127.0.0.1:{}", crate::support::free_port()));
     assert_failure(&scene.fails().await, FailureKind::ConnectionLost, "through the proxy");
     scene.download.proxy = Some("no address".to_owned());

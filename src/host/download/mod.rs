@@ -358,3 +358,14 @@ fn failure_of(trouble: DiskTrouble) -> Failure {
         Trouble::Server(text) | Trouble::Away(text) => Failure::new(FailureKind::ConnectionLost, text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_can_be_a_task() {
+        fn may_be_a_task<T: Send>(_: T) {}
+        may_be_a_task(Download::new("https://host/file", "file").run(|_| {}));
+    }
+}

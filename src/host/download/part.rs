@@ -61,7 +61,7 @@ impl Paths {
         self.part.exists()
     }
 
-    /// Removes the whole file and the note. The part is for who has its lock.
+    /// Removes the finished file. Part and note are for who has the lock.
     pub(super) fn remove_finished(&self) -> io::Result<()> {
         remove(&self.file)
     }
@@ -313,7 +313,7 @@ impl Part {
         self.file
             .sync_all()
             .map_err(DiskTrouble::io("sync", &self.paths.part))?;
-        self.note.synced = self.length;
+        (self.note.synced, self.note.total) = (self.length, Some(self.length));
         self.note.set_whole(&digests);
         self.note.clear_account();
         self.save()?;

@@ -42,6 +42,8 @@ pub(super) struct Attempt<'a, F> {
     pub(super) waited: Duration,
     /// The bytes that it brought.
     pub(super) brought: u64,
+    /// It waited as long as it may in all, which says nothing about what the server would have done.
+    pub(super) cut_short: bool,
 }
 
 impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
@@ -130,7 +132,7 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
                 request = request.header(RANGE, format!("bytes={from}-")).header(IF_RANGE, etag);
             }
             let patience = &self.download.patience;
-            let limit = self.left().min(patience.connect + patience.silence);
+            let limit = patience.connect + patience.silence;
             let response = match self.waiting(limit, request.send()).await {
                 Some(Ok(response)) => response,
                 Some(Err(error)) => return Err(of_client(&error, &address, self.download)),
@@ -167,8 +169,7 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
         let (mut pieces, mut collected, mut begun) = (Vec::new(), 0, Instant::now());
         self.meter.tell(from, total);
         let ended = loop {
-            let limit = self.left().min(self.download.patience.silence);
-            match self.waiting(limit, response.chunk()).await {
+            match self.waiting(self.download.patience.silence, response.chunk()).await {
                 Some(Ok(Some(piece))) => {
                     collected += piece.len();
                     self.brought += piece.len() as u64;
@@ -199,9 +200,10 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
 
     /// Waits for the server; `None` when it took too long.
     async fn waiting<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let begun = Instant::now();
-        let done = timeout(limit, work).await.ok();
+        let (begun, left) = (Instant::now(), self.left());
+        let done = timeout(limit.min(left), work).await.ok();
         self.waited += begun.elapsed();
+        self.cut_short = done.is_none() && left < limit;
         done
     }
 }

@@ -38,11 +38,12 @@ enum State {
 impl Desk {
     /// Looks at what is there for this download, and hashes it again.
     pub(super) async fn open(download: &Download) -> Result<Opened, DiskTrouble> {
-        if let Some(fetched) = finished(download).await? {
-            return Ok(Opened::Finished(fetched));
-        }
         let deadline = Instant::now() + LET_GO;
         let (mut part, mut rehash) = loop {
+            // Also after waiting: who had the lock may have finished it.
+            if let Some(fetched) = finished(download).await? {
+                return Ok(Opened::Finished(fetched));
+            }
             let asked = download.clone();
             if let Some(taken) = blocking(move || Part::take(&asked)).await?? {
                 break taken;

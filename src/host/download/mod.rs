@@ -246,7 +246,7 @@ impl Download {
         desk: &mut Desk,
         meter: &mut Meter<F>,
     ) -> Result<Fetched, Failure> {
-        let (mut tries, mut failures) = (0, 0);
+        let (mut tries, mut failures, mut last_problem) = (0, 0, None);
         loop {
             let spent = desk.part().await.map_err(failure_of)?.note.spent;
             let mut attempt = Attempt {
@@ -257,9 +257,10 @@ impl Download {
                 allowance: self.patience.trouble_left(&spent),
                 waited: Duration::ZERO,
                 brought: 0,
+                cut_short: false,
             };
             let result = attempt.run().await;
-            let (waited, brought) = (attempt.waited, attempt.brought);
+            let (waited, brought, cut_short) = (attempt.waited, attempt.brought, attempt.cut_short);
             let trouble = match result {
                 Ok(whole) => match self.conclude(whole, desk).await? {
                     Some(fetched) => {
@@ -274,7 +275,6 @@ impl Download {
             // A server that hangs up after a few bytes each time is not asked more and more often.
             failures = if brought >= ENOUGH { 1 } else { failures + 1 };
             tries += 1;
-            let mut pause = self.patience.pause(failures, patience::jitter(self.seed, tries));
             let part = desk.part().await.map_err(failure_of)?;
             let (is_away, problem) = match trouble {
                 Trouble::Away(problem) => (true, problem),
@@ -288,7 +288,8 @@ impl Download {
                 part.note.spent.add_trouble(waited, brought, &self.patience);
                 self.patience.trouble_left(&part.note.spent)
             };
-            if left.is_zero() {
+            let problem = last_problem.take().filter(|_| cut_short).unwrap_or(problem);
+            if left <= self.patience.first_pause / 2 {
                 return Err(Failure::new(
                     FailureKind::ConnectionLost,
                     format!("given up after {} tries: {problem}", tries),
@@ -306,13 +307,18 @@ impl Download {
                     format!("{dear}; the last trouble was: {problem}"),
                 )
             })?;
-            pause = pause.min(left);
+            // Time is left for one more try.
+            let pause = self
+                .patience
+                .pause(failures, patience::jitter(self.seed, tries))
+                .min(left / 2);
             if is_away {
                 part.note.spent.add_away(pause);
             } else {
                 part.note.spent.add_trouble(pause, 0, &self.patience);
             }
             tracing::info!(uri = %address, received = length, pause_ms = pause.as_millis(), problem, "the download is interrupted and will be tried again");
+            last_problem = Some(problem);
             desk.run(part::Part::sync).await.map_err(failure_of)?;
             tokio::time::sleep(pause).await;
         }
@@ -350,5 +356,16 @@ fn failure_of(trouble: DiskTrouble) -> Failure {
     match Trouble::from(trouble) {
         Trouble::Final(failure) => failure,
         Trouble::Server(text) | Trouble::Away(text) => Failure::new(FailureKind::ConnectionLost, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_can_be_a_task() {
+        fn may_be_a_task<T: Send>(_: T) {}
+        may_be_a_task(Download::new("https://host/file", "file").run(|_| {}));
     }
 }

@@ -61,7 +61,7 @@ impl Paths {
         self.part.exists()
     }
 
-    /// Removes the whole file and the note. The part is for who has its lock.
+    /// Removes the finished file. Part and note are for who has the lock.
     pub(super) fn remove_finished(&self) -> io::Result<()> {
         remove(&self.file)
     }
@@ -313,8 +313,9 @@ impl Part {
         self.file
             .sync_all()
             .map_err(DiskTrouble::io("sync", &self.paths.part))?;
-        self.note.synced = self.length;
+        (self.note.synced, self.note.total) = (self.length, Some(self.length));
         self.note.set_whole(&digests);
+        self.note.clear_account();
         self.save()?;
         fs::rename(&self.paths.part, &self.paths.file)
             .and_then(|()| sync_folder(&self.paths.file))
@@ -330,7 +331,7 @@ impl Part {
         if self.length == 0 || self.note.etag.is_none() {
             return self.remove();
         }
-        self.note.spent = super::patience::Spent::default();
+        self.note.clear_account();
         self.sync()
     }
 

@@ -100,7 +100,7 @@ pub(super) fn of_client(error: &reqwest::Error, address: &Address, download: &Do
             };
         }
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_error(io) {
                 return super::tls::meaning(tls, address.host(), &download.tls, (download.clock_is_set)());
             }
             if io.raw_os_error().is_some() {
@@ -126,6 +126,15 @@ pub(super) fn of_client(error: &reqwest::Error, address: &Address, download: &Do
         return Trouble::Server(format!("{} does not answer", asked(address, download)));
     }
     Trouble::Server(format!("the connection to {} ended: {last}", asked(address, download)))
+}
+
+/// The TLS error in an I/O error, which may be wrapped in another one.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<io::Error>() {
+        Some(error) => tls_error(error),
+        None => inner.downcast_ref(),
+    }
 }
 
 fn of_system(error: &io::Error, address: &Address, download: &Download) -> Trouble {

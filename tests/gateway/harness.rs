@@ -226,6 +226,11 @@ END
         succeeded(self.script(&["mend"], &[]).output(), "mend");
     }
 
+    /// From the next boot on, the guest has been up for so many seconds when it starts.
+    pub(crate) fn uptime(&self, seconds: u32) {
+        succeeded(self.script(&["uptime"], &[&seconds.to_string()]).output(), "uptime");
+    }
+
     /// Power cut: everything in the guest dies at once, then it boots again.
     pub(crate) fn kill(&self) {
         succeeded(self.script(&["kill"], &[]).output(), "kill");

@@ -99,6 +99,8 @@ pub struct Special<'a> {
     pub system: &'a str,
     /// The slots share a file system of so many KiB.
     pub small_slots: Option<u32>,
+    /// RAUC finds no program but these and itself.
+    pub programs: Option<&'a [&'a str]>,
 }
 
 /// A folder with RAUC's configuration, its slots `rootfs.0` (A) and `rootfs.1` (B), and its running service.
@@ -149,6 +151,12 @@ impl RaucHost {
         for slot in ["A", "B"] {
             std::fs::write(slots.join(format!("{slot}.img")), "").unwrap();
         }
+        if let Some(programs) = special.programs {
+            std::fs::create_dir(path("bin")).unwrap();
+            for program in programs.iter().chain(&["rauc", "sh"]) {
+                std::os::unix::fs::symlink(Path::new("/usr/bin").join(program), path("bin").join(program)).unwrap();
+            }
+        }
         let mut host = Self {
             folder,
             service: None,
@@ -169,6 +177,12 @@ impl RaucHost {
             ),
             None => String::new(),
         };
+        let bin = self.folder.path().join("bin");
+        let only = if bin.exists() {
+            format!("PATH={} && ", bin.display())
+        } else {
+            String::new()
+        };
         let service = Command::new("unshare")
             .args([
                 "--mount",
@@ -179,7 +193,7 @@ impl RaucHost {
                 "--kill-child",
                 "--mount-proc",
             ])
-            .args(["sh", "-c", &format!("{small}exec rauc \"$@\""), "sh"])
+            .args(["sh", "-c", &format!("{small}{only}exec rauc \"$@\""), "sh"])
             .args(["service", "--override-boot-slot=A", "--conf"])
             .arg(self.folder.path().join("system.conf"))
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)

@@ -168,13 +168,14 @@ fn verdict(error: BusError, steps: &[Step], why_not: Option<&str>) -> InspectErr
             "not by a key that RAUC trusts, or changed since it was signed",
         ));
     }
-    // The signature is good, so the bundle is as its maker signed it; unpacking may fail for want of room.
+    // The signature is good, so the bundle is as its maker signed it. To unpack a plain bundle's manifest takes a program
+    // that RAUC's package does not depend on, and room; an installation needs neither.
     let verified = ended("Verifying signature done.", 2);
     if verified && (ended("Checking bundle failed.", 1) || ended("Checking manifest contents failed.", 1)) {
         return InspectError::NotABundle(in_words("its signature is good, but RAUC does not take what it signs"));
     }
     let hint = match verified {
-        true => "its signature is good, but RAUC cannot unpack it: is there room in /tmp?",
+        true => "its signature is good, but RAUC cannot unpack it: is squashfs-tools installed, and room in /tmp?",
         false => "can RAUC open the file, and has it a keyring?",
     };
     let BusError {

@@ -202,9 +202,8 @@ impl<F: FnMut(Progress)> Reporter<F> {
         let Ok(percentage) = u8::try_from(step.percentage) else {
             return;
         };
-        let news = percentage > reached || step.message != message;
-        if !news || percentage < reached || percentage > 100 || step.depth > DEPTH || step.message.ends_with(" failed.")
-        {
+        let news = percentage > reached || (percentage == reached && step.message != message);
+        if !news || percentage > 100 || step.depth > DEPTH || step.message.ends_with(" failed.") {
             return;
         }
         let progress = Progress {

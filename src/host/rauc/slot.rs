@@ -25,10 +25,11 @@ pub struct Slot {
     pub parent: Option<String>,
     /// Whether it is the slot that this system was booted from.
     pub booted: bool,
-    /// Whether the boot loader would boot it. Absent without a bootname. RAUC says "bad" also when it could not ask the
-    /// boot loader, and for every slot after GRUB has fallen back, until one is marked good.
+    /// Whether the boot loader would boot it. Absent without a bootname. When RAUC cannot ask the boot loader it says
+    /// "bad", or what it heard last; after GRUB has fallen back both slots are "bad" until one is marked good.
     pub boot_good: Option<bool>,
-    /// The version of the bundle it was installed from; absent after a factory flash.
+    /// The version of the bundle it was installed from; absent after a factory flash. Of a bundle whose installation failed
+    /// from RAUC 1.11 on: only with the status `ok` is it what the slot holds.
     pub bundle_version: Option<String>,
     /// What became of the last installation, in RAUC's words: `ok`; `pending` while it is written, and for good when that
     /// was cut short; `failed`; `update` is 1.8's `pending`, and lost with RAUC's process. RAUC 1.8 leaves the record of

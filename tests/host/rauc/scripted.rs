@@ -156,6 +156,7 @@ async fn progress_never_goes_backwards_and_a_step_that_failed_is_none() {
         (46, "Copying image to rootfs.1", 3),
         (46, "Copying image to rootfs.1", 3),
         (40, "Copying image to rootfs.1", 3),
+        (40, "Updating slots", 2),
         (47, "Copying image to rootfs.1", 3),
         (48, "Something small", 4),
         (-1, "Nonsense", 1),

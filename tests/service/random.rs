@@ -150,7 +150,6 @@ pub fn perform(scene: &mut Scene, act: &Act) {
                 action: (*action).to_owned(),
                 devices: who.iter().map(|who| devices[*who].clone()).collect(),
                 timeout: (*timeout > 0).then_some(*timeout),
-                ..NewRequest::default()
             };
             // Refused or not: it is answered once, which create() checks.
             let _ = scene.create(request);

@@ -158,7 +158,9 @@ async fn two_devices_fetch_a_bundle_with_a_cut_between_and_one_of_them_fails() {
     let has = |part: &str| assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:#?}");
     has("edge/gw-1  requested");
     has("edge/gw-1  done, it runs 2.0");
-    has("edge/gw-2  failed: the download failed: verification failed (updateStatus 4); the device logged: the digest");
+    has(
+        "edge/gw-2  failed: the download failed: verification failed (updateStatus 4); its latest error log: the digest",
+    );
     let table: Vec<Vec<&str>> = said
         .iter()
         .skip_while(|line| !line.starts_with("DEVICE"))

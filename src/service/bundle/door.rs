@@ -1,5 +1,5 @@
 //! Where connections come in: TCP, and TLS over it. A connection that does not get through its handshake keeps nobody
-//! else waiting, and there are never more than [`MAX_CONNECTIONS`].
+//! else waiting, there are never more than [`MAX_CONNECTIONS`], and none stays on which nothing moves.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::BundleError;
@@ -24,6 +24,8 @@ use super::BundleError;
 const MAX_CONNECTIONS: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long nothing may move on a connection. On a slow link the system may hold some hundred kilobytes for a while.
+const IDLE: Duration = Duration::from_secs(300);
 /// The pause after the system refused a connection, which it does when too many files are open.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -108,6 +110,7 @@ async fn take_in(listener: TcpListener, tls: Option<TlsAcceptor>, through: mpsc:
             if let Ok(Ok(stream)) = timeout(HANDSHAKE, shake_hands(stream, tls)).await {
                 let connection = Connection {
                     stream,
+                    idle: Box::pin(sleep(IDLE)),
                     _permit: permit,
                 };
                 let _ = through.send((connection, peer)).await;
@@ -131,7 +134,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 /// One connection and its place among [`MAX_CONNECTIONS`].
 pub(super) struct Connection {
     stream: Box<dyn Duplex>,
+    idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Puts the end off when something moved, and is an error when nothing did for too long.
+    fn watch<T>(&mut self, moved: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if moved.is_ready() {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        } else if self.idle.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        moved
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -142,20 +158,55 @@ impl std::fmt::Debug for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let moved = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.watch(moved, cx)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let moved = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch(moved, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let moved = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(moved, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let moved = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(moved, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_moves_is_closed_and_any_other_is_not() {
+        let (stream, mut peer) = duplex(16);
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let mut connection = Connection {
+            stream: Box::new(stream),
+            idle: Box::pin(sleep(IDLE)),
+            _permit: permit,
+        };
+        let begun = Instant::now();
+        for _ in 0..3 {
+            sleep(IDLE - Duration::from_secs(1)).await;
+            peer.write_all(b"x").await.unwrap();
+            assert_eq!(connection.read_u8().await.unwrap(), b'x');
+        }
+        assert!(begun.elapsed() > 2 * IDLE);
+        let quiet = Instant::now();
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!((error.kind(), quiet.elapsed() >= IDLE), (io::ErrorKind::TimedOut, true));
+        let error = connection.write_all(&[0; 17]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "nobody reads what is written");
     }
 }

@@ -101,10 +101,19 @@ impl Client {
         }
     }
 
-    /// What the service knows of a device.
-    pub(super) async fn device(&self, device: &Device) -> Result<Value, CallError> {
+    /// What the service knows of a device; with a tail, a part of it: `/mgmt`, `/diag/logs`.
+    pub(super) async fn device(&self, device: &Device, tail: &str) -> Result<Value, CallError> {
         let (type_id, device_id) = (device.type_id(), device.device_id());
-        self.get(&format!("/device/types/{type_id}/devices/{device_id}")).await
+        self.get(&format!("/device/types/{type_id}/devices/{device_id}{tail}"))
+            .await
+    }
+
+    /// `mgmt.*` of a device; `Null` while it is not managed.
+    pub(super) async fn mgmt(&self, device: &Device) -> Result<Value, CallError> {
+        match self.device(device, "/mgmt").await {
+            Err(error) if error.is_not_found() => Ok(Value::Null),
+            answer => answer,
+        }
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CallError> {

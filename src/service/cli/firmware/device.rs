@@ -206,7 +206,7 @@ impl One<'_> {
 
     /// What the device says that it runs; `None` also while the service is away.
     async fn version(&self) -> Option<String> {
-        let shown = self.work.client.device(self.device).await.ok()?;
+        let shown = self.work.client.device(self.device, "").await.ok()?;
         version_in(&shown)
     }
 
@@ -222,26 +222,24 @@ impl One<'_> {
         }
     }
 
-    /// Why it failed: what the service says, and what the device logged meanwhile. The protocol's codes are few; the
-    /// log has the words.
+    /// Why it failed: what the service says, and the latest error that the device logged meanwhile. The protocol's codes
+    /// are few; the log has the words, though they may be about something else.
     async fn reason(&self, row: &Value) -> String {
         let reason = said(row);
         if !row["accepted"].is_string() {
             return reason;
         }
         match self.logged(row).await {
-            Some(logged) => format!("{reason}; the device logged: {logged}"),
+            Some(logged) => format!("{reason}; its latest error log: {logged}"),
             None => reason,
         }
     }
 
     async fn logged(&self, row: &Value) -> Option<String> {
         let since = row["requested"].as_str().and_then(timestamp::parse)?;
-        let (type_id, device_id) = (self.device.type_id(), self.device.device_id());
-        let path = format!("/device/types/{type_id}/devices/{device_id}/diag/logs");
         let give_up = Instant::now() + REASON;
         loop {
-            let logs = self.work.client.get(&path).await.ok()?;
+            let logs = self.work.client.device(self.device, "/diag/logs").await.ok()?;
             let newest = logs.as_array().into_iter().flatten().find(|log| {
                 let at = log["timestamp"].as_str().and_then(timestamp::parse);
                 log["severity"] == 2 && at.is_some_and(|at| at >= since)

@@ -40,17 +40,18 @@ pub(super) enum Command {
 }
 
 const PUSH_HELP: &str = "\
-What happens at a device, in the words that are printed:
-  requested     the service has the request; the device is asked as soon as it is there
-  downloading   with --file in percent of what it has fetched
-  downloaded    fetched and checked
-  installing    written to the other slot; the device then reboots into it, which the service cannot see
-  on trial      it is back and runs another version than before, and has to prove itself
-  done          it says that the update succeeded
-  failed        the reason, and which firmware runs now
+How far a device is, in the words that are printed:
+  requested    the service has the request; the device is asked as soon as it can be
+  downloading  with --file in percent of what it has fetched
+  downloaded   fetched and checked; then the update is requested
+  installing   written to the other slot, then rebooting into it: the service sees no difference
+  on trial     it is back, runs another version than before, and has to prove itself
+  done         it says that the update succeeded
+  failed       with the reason; the table at the end has the version that runs
 
-Ctrl-C ends this command and nothing else: what a device was asked goes on there. With --file the downloads that are not
-done lose their server. A device that is busy with an earlier request is refused, unless --override calls that off.
+Ctrl-C ends this command and nothing else: what a device was asked goes on there. With --file,
+downloads that are not done lose their server. A device that is busy with an earlier request is
+refused; --override calls that off first.
 
 Examples:
   iotdm firmware push edge-gateway/gw-0001 --file fw-2.0.raucb --version 2.0 \\

@@ -93,14 +93,18 @@ async fn look_at(client: &Client, devices: &[Device]) -> Result<Option<Vec<Optio
     let mut runs = Vec::new();
     let mut refused = false;
     for device in devices {
-        let problem = match client.device(device).await {
-            Ok(shown) if !shown["mgmt"].is_object() => Some(format!("{device} is not managed")),
-            Ok(shown) if shown["mgmt"]["supports"]["firmwareActions"] != true => Some(format!(
-                "{device} offers no firmware actions; iotdm-agent check, run there, says why"
-            )),
+        let problem = match client.device(device, "").await {
             Ok(shown) => {
                 runs.push(version_in(&shown));
-                None
+                let mgmt = client.mgmt(device).await?;
+                if mgmt.is_null() {
+                    Some(format!("{device} is not managed"))
+                } else if mgmt["supports"]["firmwareActions"] != true {
+                    let hint = "iotdm-agent check, run there, says why";
+                    Some(format!("{device} offers no firmware actions; {hint}"))
+                } else {
+                    None
+                }
             }
             Err(error) if error.is_not_found() => Some(error.to_string()),
             Err(error) => return Err(error),

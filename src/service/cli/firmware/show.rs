@@ -151,7 +151,7 @@ impl<'a> Progress<'a> {
 
 fn bars(devices: &[Device]) -> (MultiProgress, Vec<ProgressBar>) {
     let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-    let style = ProgressStyle::with_template("{prefix}  [{bar:20}]  {msg}")
+    let style = ProgressStyle::with_template("{prefix}  [{bar:20}]  {wide_msg}")
         .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "));
     let width = devices.iter().map(|device| device.to_string().len()).max().unwrap_or(0);
     let bars = devices.iter().map(|device| {

@@ -12,20 +12,21 @@ use crate::protocol::firmware::Firmware;
 use crate::service::brain::{state_in_words, update_status_in_words};
 
 pub(super) async fn status(client: &Client, output: &mut Output, device: &Device) -> Result<ExitCode, CallError> {
-    let shown = client.device(device).await?;
+    let shown = client.device(device, "").await?;
+    let mgmt = client.mgmt(device).await?;
     let found = find::newest(client, device).await?;
     if output.is_json() {
         let mut object = Map::new();
         object.insert("typeId".into(), device.type_id().into());
         object.insert("deviceId".into(), device.device_id().into());
-        object.insert("managed".into(), shown["mgmt"].is_object().into());
+        object.insert("managed".into(), mgmt.is_object().into());
         object.insert("fwVersion".into(), shown["deviceInfo"]["fwVersion"].clone());
-        object.insert("firmware".into(), shown["mgmt"]["firmware"].clone());
+        object.insert("firmware".into(), mgmt["firmware"].clone());
         object.insert("request".into(), found.map_or(Value::Null, |found| joined(&found)));
         output.value(&Value::Object(object))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = lines(&shown, found.as_ref()).into_iter();
+    let rows = lines(&shown, &mgmt, found.as_ref()).into_iter();
     let rows = rows.map(|(name, text)| vec![name.to_owned(), plain(&text)]);
     output.table(&rows.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
@@ -39,10 +40,9 @@ fn joined(found: &Found) -> Value {
 }
 
 /// Names and what stands for them.
-fn lines(shown: &Value, found: Option<&Found>) -> Vec<(&'static str, String)> {
+fn lines(shown: &Value, mgmt: &Value, found: Option<&Found>) -> Vec<(&'static str, String)> {
     let text = |value: &Value| value.as_str().unwrap_or("it has not said").to_owned();
     let mut lines = vec![("runs", text(&shown["deviceInfo"]["fwVersion"]))];
-    let mgmt = &shown["mgmt"];
     if !mgmt.is_object() {
         lines.push((
             "managed",
@@ -104,14 +104,14 @@ mod tests {
 
     #[test]
     fn everything_that_is_known_is_said_and_nothing_else() {
-        let shown = json!({"deviceInfo": {"fwVersion": "1.0"}, "mgmt": {
-            "supports": {"firmwareActions": true},
-            "firmware": {"version": "2.0", "name": "", "uri": "https://fw/2", "state": 2, "updateStatus": 1}}});
+        let shown = json!({"deviceInfo": {"fwVersion": "1.0"}});
+        let mgmt = json!({"supports": {"firmwareActions": true},
+            "firmware": {"version": "2.0", "name": "", "uri": "https://fw/2", "state": 2, "updateStatus": 1}});
         let found = Found {
             request: json!({"id": "r", "action": "firmware/update"}),
             row: json!({"complete": false, "status": 1, "step": "working", "requested": "2024-05-01T10:00:00Z"}),
         };
-        let said: Vec<String> = lines(&shown, Some(&found))
+        let said: Vec<String> = lines(&shown, &mgmt, Some(&found))
             .into_iter()
             .map(|(name, text)| format!("{name}: {text}"))
             .collect();
@@ -126,7 +126,7 @@ mod tests {
                 "request: firmware/update is under way since 2024-05-01T10:00:00Z: working (request r)",
             ]
         );
-        let said = lines(&json!({}), None);
+        let said = lines(&json!({}), &Value::Null, None);
         assert_eq!(said[0].1, "it has not said");
         assert!(said[1].1.starts_with("no: "), "{said:?}");
     }

@@ -55,7 +55,7 @@ async fn what_an_update_would_lose_or_could_not_come_back_from_is_named() {
     let _login1 = login1(&bus).await;
     let rauc = Scripted::start(&bus, "de.pengutronix.rauc").await;
     let slot = |name: &str, state: &str| {
-        let members = [("state", state), ("device", "/dev/nonexistent")];
+        let members = [("state", state), ("device", "/dev/nonexistent"), ("boot-status", "bad")];
         let members = members.map(|(key, value)| (key.to_owned(), value.to_owned()));
         (name.to_owned(), members.to_vec())
     };
@@ -88,11 +88,22 @@ async fn what_an_update_would_lose_or_could_not_come_back_from_is_named() {
     has(&findings, "trial-units error: modbus.service is not-found");
     has(&findings, "fallback-folder note: ");
     has(&findings, "rauc-policy ");
+    has(&findings, "slot-good warning: rootfs.0 is not marked good yet");
+    std::fs::write(host.state().join("trial"), "slot=rootfs.0\ndeadline=2100\n").unwrap();
+    has(&firmware(&host).await, "slot-good note: rootfs.0 is on trial");
 
     systemd
         .answer("LoadState", Answer::Text("loaded".to_owned()))
         .answer("ActiveState", Answer::Text("active".to_owned()))
-        .answer("UnitFileState", Answer::Text("enabled".to_owned()));
+        .answer("UnitFileState", Answer::Text("enabled".to_owned()))
+        .answer("Type", Answer::Text("oneshot".to_owned()))
+        .answer("RemainAfterExit", Answer::Truth(false));
+    let findings = firmware(&host).await;
+    has(
+        &findings,
+        "trial-units error: modbus.service ends when its work is done",
+    );
+    systemd.answer("RemainAfterExit", Answer::Truth(true));
     let findings = firmware(&host).await;
     has(&findings, "fallback-timer ok: ");
     has(&findings, "trial-units ok: modbus.service is active");

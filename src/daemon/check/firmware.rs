@@ -12,6 +12,9 @@ use crate::host::systemd::{Systemd, UnitInfo};
 /// What ends a trial that the agent of the new slot does not end.
 const FALLBACK_TIMER: &str = "iotdm-agent-fallback.timer";
 
+/// The marker of a trial, in the folder of the state.
+const TRIAL: &str = "trial";
+
 const MIB: u64 = 1024 * 1024;
 
 fn finding(id: &str, severity: Severity, text: impl Into<String>) -> Finding {
@@ -38,6 +41,8 @@ pub(super) async fn look(
         return slots;
     }
     findings.push(policy_finding(policy::open_to_everybody()));
+    let mark_good = settings.is_none_or(|settings| settings.firmware.mark_good);
+    findings.extend(slot_good(&slots, mark_good, state.join(TRIAL).exists()));
     if !enabled {
         let text = "firmware updates are switched off ([firmware] enabled = false)";
         findings.push(finding("firmware", Severity::Note, text));
@@ -116,6 +121,28 @@ fn policy_finding(open: bool) -> Finding {
     }
 }
 
+/// A boot loader that counts its tries leaves a slot that nobody marks good.
+fn slot_good(slots: &[Slot], mark_good: bool, on_trial: bool) -> Option<Finding> {
+    let slot = slots.iter().find(|slot| slot.booted)?;
+    let told = |severity, text: String| finding("slot-good", severity, format!("{} {text}", slot.name));
+    Some(match (slot.boot_good?, mark_good) {
+        (true, _) => told(Severity::Ok, "is marked good".into()),
+        (false, _) if on_trial => told(Severity::Note, "is on trial and not marked good yet".into()),
+        (false, true) => told(
+            Severity::Warning,
+            "is not marked good yet: the next boot may land in the other slot".into(),
+        )
+        .hint(
+            "the agent marks it once it runs; if that lasts, its journal says why, and rauc status how the slots stand",
+        ),
+        (false, false) => told(
+            Severity::Warning,
+            "is not marked good, and the agent leaves that to others ([firmware] mark_good = false)".into(),
+        )
+        .hint("what marks slots good on this host has not done it: the next boot may land in the other slot"),
+    })
+}
+
 fn fallback_timer(timer: &UnitInfo) -> Finding {
     let enabled = matches!(timer.unit_file_state.as_str(), "enabled" | "static" | "enabled-runtime");
     if timer.active_state == "active" && enabled {
@@ -158,6 +185,11 @@ fn room(firmware: &Firmware, state: &Path, free: Option<u64>) -> Option<Finding>
 
 fn trial_unit(name: &str, unit: &UnitInfo) -> Finding {
     let told = |severity, text: String| finding("trial-units", severity, text);
+    if unit.service.as_ref().is_some_and(|service| !service.can_stay_active()) {
+        let text = format!("{name} ends when its work is done and is never active: no update would stay");
+        return told(Severity::Error, text)
+            .hint("take it out of [firmware.trial] units, or give it RemainAfterExit=yes");
+    }
     match (unit.load_state.as_str(), unit.active_state.as_str()) {
         ("loaded", "active" | "reloading") => told(Severity::Ok, format!("{name} is active")),
         ("loaded", state) => told(
@@ -177,12 +209,14 @@ fn trial_unit(name: &str, unit: &UnitInfo) -> Finding {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::host::systemd::ServiceInfo;
 
     fn unit(load: &str, active: &str, file: &str) -> UnitInfo {
         UnitInfo {
             load_state: load.to_owned(),
             active_state: active.to_owned(),
             unit_file_state: file.to_owned(),
+            service: None,
         }
     }
 
@@ -252,6 +286,59 @@ mod tests {
             assert_eq!(told.severity, severity, "{told}");
             assert!(told.text.starts_with("modbus.service is "), "{told}");
         }
+    }
+
+    #[test]
+    fn a_unit_that_is_never_active_cannot_prove_a_slot() {
+        for (service_type, remain_after_exit, severity) in [
+            ("oneshot", false, Severity::Error),
+            ("oneshot", true, Severity::Ok),
+            ("notify", false, Severity::Ok),
+        ] {
+            let service = Some(ServiceInfo {
+                service_type: service_type.to_owned(),
+                remain_after_exit,
+            });
+            let found = UnitInfo {
+                service,
+                ..unit("loaded", "active", "enabled")
+            };
+            assert_eq!(
+                trial_unit("modbus.service", &found).severity,
+                severity,
+                "{service_type}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_booted_slot_should_be_marked_good_by_somebody() {
+        let slots = |boot_good| {
+            let slot = |name: &str, booted| Slot {
+                name: name.to_owned(),
+                booted,
+                boot_good,
+                ..Slot::default()
+            };
+            [slot("rootfs.0", false), slot("rootfs.1", true)]
+        };
+        for (boot_good, mark_good, on_trial, severity) in [
+            (true, true, false, Severity::Ok),
+            (true, false, false, Severity::Ok),
+            (false, true, true, Severity::Note),
+            (false, true, false, Severity::Warning),
+            (false, false, false, Severity::Warning),
+        ] {
+            let told = slot_good(&slots(Some(boot_good)), mark_good, on_trial).unwrap();
+            assert_eq!(told.severity, severity, "{told}");
+            assert!(told.text.starts_with("rootfs.1 is "), "{told}");
+        }
+        assert_eq!(
+            slot_good(&slots(None), true, false),
+            None,
+            "a boot loader without marks"
+        );
+        assert_eq!(slot_good(&[], true, false), None);
     }
 
     #[test]

@@ -127,10 +127,10 @@ async fn fwd_04_a_server_that_never_says_a_word_or_refuses_is_given_up_soon() {
     let server = Server::start(|_| Reply::silence()).await;
     let began = Instant::now();
     let mut scene = Scene::at(&server);
-    scene.download.patience.first_answer = Duration::from_secs(2);
+    scene.download.patience.first_answer = Duration::from_secs(1);
     let failure = scene.fails().await;
     assert_failure(&failure, FailureKind::ConnectionLost, "does not answer");
-    // The first answer was awaited for two seconds in all, not for each try.
+    // The first answer was awaited for one second in all, not for each try.
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 
     scene.download.uri = format!("http://localhost:{}/x", free_port());

@@ -124,7 +124,9 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
 
     /// Asks for the bytes from `from` on, wherever redirects lead. Also says who answered, to be shown.
     async fn ask(&mut self, from: u64, etag: Option<&str>) -> Result<(Response, String), Trouble> {
+        let begun = Instant::now();
         let client = client(self.download, self.address).await?;
+        self.waited += begun.elapsed();
         let mut address = self.address.clone();
         for _ in 0..=REDIRECTS {
             let mut request = client.get(address.url()).header(ACCEPT_ENCODING, "identity");

@@ -1,5 +1,5 @@
-//! A download against `curl -s URL | tee FILE | sha256sum` and `sync FILE`, in turns, over loopback; and the memory that
-//! it takes. By hand: `cargo bench --bench download`. Needs curl, and 3 GiB of disk below the target folder.
+//! A download against `curl -s URL | tee FILE | sha256sum` and `sync FILE`, in turns, over loopback; and the memory
+//! that it takes. By hand: `cargo bench --bench download`. Needs curl, and 3 GiB of disk below the target folder.
 //!
 //! Each run is a process of its own; the server is another one, which sends the same block again and again.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]

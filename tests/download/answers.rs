@@ -266,6 +266,27 @@ async fn a_chunked_body_is_whole_only_with_its_last_chunk() {
 }
 
 #[tokio::test]
+async fn fwd_11_a_file_of_unknown_length_that_has_all_come_is_known_by_the_range_behind_its_end() {
+    let shelf = Shelf::new(50_000);
+    let served = shelf.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => {
+            let headers = [
+                ("Transfer-Encoding", "chunked".to_owned()),
+                ("ETag", served.etag.clone().unwrap()),
+            ];
+            let body = [b"c350\r\n", &served.content[..], b"\r\n"].concat();
+            Reply::new("200 OK", &headers, &body)
+        }
+        _ => served.reply(request),
+    })
+    .await;
+    Scene::at(&server).brings(&shelf).await;
+    let from: Vec<_> = server.requests().iter().map(|request| request.from()).collect();
+    assert_eq!(from, [None, Some(50_000)]);
+}
+
+#[tokio::test]
 async fn what_was_packed_on_the_way_is_refused() {
     let server = Server::start(|_| {
         let headers = [

@@ -127,10 +127,10 @@ async fn fwd_04_a_server_that_never_says_a_word_or_refuses_is_given_up_soon() {
     let server = Server::start(|_| Reply::silence()).await;
     let began = Instant::now();
     let mut scene = Scene::at(&server);
-    scene.download.patience.first_answer = Duration::from_secs(2);
+    scene.download.patience.first_answer = Duration::from_secs(1);
     let failure = scene.fails().await;
     assert_failure(&failure, FailureKind::ConnectionLost, "does not answer");
-    // The first answer was awaited for two seconds in all, not for each try.
+    // The first answer was awaited for one second in all, not for each try.
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 
     scene.download.uri = format!("http://localhost:{}/x", free_port());
@@ -263,6 +263,27 @@ async fn a_chunked_body_is_whole_only_with_its_last_chunk() {
     .await;
     Scene::at(&server).brings(&shelf).await;
     assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn fwd_11_a_file_of_unknown_length_that_has_all_come_is_known_by_the_range_behind_its_end() {
+    let shelf = Shelf::new(50_000);
+    let served = shelf.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => {
+            let headers = [
+                ("Transfer-Encoding", "chunked".to_owned()),
+                ("ETag", served.etag.clone().unwrap()),
+            ];
+            let body = [b"c350\r\n", &served.content[..], b"\r\n"].concat();
+            Reply::new("200 OK", &headers, &body)
+        }
+        _ => served.reply(request),
+    })
+    .await;
+    Scene::at(&server).brings(&shelf).await;
+    let from: Vec<_> = server.requests().iter().map(|request| request.from()).collect();
+    assert_eq!(from, [None, Some(50_000)]);
 }
 
 #[tokio::test]

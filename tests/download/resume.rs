@@ -96,7 +96,11 @@ async fn a_download_that_begins_anew_again_and_again_ends_before_twice_its_size(
     let served = shelf.clone();
     let server = Server::start(move |request| served.reply(request).cut(400_000)).await;
     let scene = Scene::at(&server);
-    assert_failure(&scene.fails().await, FailureKind::ConnectionLost, "spare the line");
+    assert_failure(
+        &scene.fails().await,
+        FailureKind::ConnectionLost,
+        "more is not spent on it",
+    );
     // A third try for all of it could end above 2,000,000 bytes.
     assert_eq!(server.requests().len(), 3);
     assert_eq!(

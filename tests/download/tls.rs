@@ -139,12 +139,20 @@ async fn files_that_cannot_be_used_and_ports_without_tls_are_named() {
     scene.download.tls.ca_file = Some("/nonexistent/ca.pem".into());
     assert_failure(&scene.fails().await, FailureKind::ConnectionLost, "/nonexistent/ca.pem");
 
-    let plain = Server::start(|request| Shelf::new(10).reply(request)).await;
-    let mut scene = trusting(&authority, &plain);
-    scene.download.uri = format!("https://localhost:{}/x", plain.port);
-    let failure = scene.fails().await;
-    assert_eq!(failure.kind, FailureKind::ConnectionLost, "{failure}");
-    assert!(plain.requests().is_empty(), "nothing was asked in plain text");
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    scene.download.tls.ca_file = Some(authority.ca_file.clone());
+    scene.download.uri = format!("https://localhost:{}/x", plain.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = plain.accept().await {
+            assert_eq!(
+                client.read_u8().await.unwrap(),
+                22,
+                "a handshake comes, and no plain text"
+            );
+            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        }
+    });
+    assert_failure(&scene.fails().await, FailureKind::ConnectionLost, "does not speak TLS");
 }
 
 /// A proxy that tunnels, or answers as told. Remembers the first lines and logins.

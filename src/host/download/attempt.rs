@@ -58,7 +58,9 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
         }
         let (from, etag, known) = (part.length(), part.note.etag.clone(), part.note.total);
         let (response, answered_by) = self.ask(from, etag.as_deref()).await?;
-        self.desk.part().await?.note.spent.answered = true;
+        let spent = &mut self.desk.part().await?.note.spent;
+        spent.answered = true;
+        self.allowance = self.download.patience.trouble_left(spent);
 
         let head = Head {
             status: response.status(),
@@ -75,7 +77,8 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
             Answer::Whole { total, etag, ends } => {
                 if !ends && self.download.verifier.is_none() {
                     return Err(Trouble::lost(format!(
-                        "{answered_by} does not tell how long the file is, so nobody could tell whether all of it has come; give a verifier, or let the server tell the length"
+                        "{answered_by} does not tell how long the file is, so nobody could tell whether all of it has \
+                         come; give a verifier, or let the server tell the length"
                     )));
                 }
                 let part = self.desk.part().await?;
@@ -124,7 +127,9 @@ impl<F: FnMut(Progress) + Send> Attempt<'_, F> {
 
     /// Asks for the bytes from `from` on, wherever redirects lead. Also says who answered, to be shown.
     async fn ask(&mut self, from: u64, etag: Option<&str>) -> Result<(Response, String), Trouble> {
+        let begun = Instant::now();
         let client = client(self.download, self.address).await?;
+        self.waited += begun.elapsed();
         let mut address = self.address.clone();
         for _ in 0..=REDIRECTS {
             let mut request = client.get(address.url()).header(ACCEPT_ENCODING, "identity");

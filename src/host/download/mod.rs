@@ -1,4 +1,5 @@
-//! Fetching a firmware bundle over https into a file, through whatever the network does, until it is right or cannot be.
+//! Fetching a firmware bundle over https into a file, through whatever the network does, until it is right or cannot
+//! be.
 //!
 //! Never gives a file its name before it is whole, has the demanded digest and is on the disk. Never speaks plain http
 //! where that is not configured, never follows a redirect to it, and never looks away from a certificate. Knows nothing
@@ -6,8 +7,8 @@
 //! Facts: RFC 9110 and 9112; the protocol's firmware actions for what each kind of failure is called.
 //!
 //! While it grows the file is `FILE.part`, with a note beside it in `FILE.part.json`; [`Download::run`] goes on with it
-//! after a restart of the agent or of the host. The note stays beside the finished file, so that the same download asked
-//! again needs no network.
+//! after a restart of the agent or of the host. The note stays beside the finished file, so that the same download
+//! asked again needs no network.
 
 mod answer;
 mod attempt;
@@ -19,6 +20,7 @@ mod note;
 mod part;
 mod patience;
 mod tls;
+mod tries;
 mod trouble;
 mod uri;
 mod verifier;
@@ -26,14 +28,10 @@ mod verifier;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use attempt::{Attempt, Whole};
 use desk::{Desk, Opened};
-use disk::DiskTrouble;
 use meter::Meter;
 use tokio::time::Instant;
-use trouble::Trouble;
 use uri::Address;
 
 pub use patience::Patience;
@@ -173,15 +171,15 @@ impl Failure {
 }
 
 impl Download {
-    /// Fetches the file, or goes on with what an earlier run left of it. A finished file of the same address and verifier
-    /// is hashed again and taken without the network.
+    /// Fetches the file, or goes on with what an earlier run left of it. A finished file of the same address and
+    /// verifier is hashed again and taken without the network.
     ///
     /// `progress` is called at most four times a second, and at the end; it must not take long. To cancel, drop the
     /// future: the connection is closed, and what is there is kept.
     ///
     /// # Errors
-    /// Gives up at once when trying again cannot help, else within [`Patience`] and twice the size in bytes. What can be
-    /// gone on with stays on the disk after [`FailureKind::ConnectionLost`]; after any other failure nothing does.
+    /// Gives up at once when trying again cannot help, else within [`Patience`] and twice the size in bytes. What can
+    /// be gone on with stays on the disk after [`FailureKind::ConnectionLost`]; after any other failure nothing does.
     pub async fn run(&self, progress: impl FnMut(Progress) + Send) -> Result<Fetched, Failure> {
         let address = match Address::parse(&self.uri, &self.limits) {
             Ok(address) => address,
@@ -199,9 +197,9 @@ impl Download {
                 return Ok(fetched);
             }
             Ok(Opened::Part(desk)) => desk,
-            Err(trouble) => return Err(failure_of(trouble)),
+            Err(trouble) => return Err(trouble.into()),
         };
-        let result = self.fetch(&address, &mut desk, &mut meter).await;
+        let result = tries::fetch(self, &address, &mut desk, &mut meter).await;
         if let Err(failure) = &result {
             let resumable = failure.kind == FailureKind::ConnectionLost;
             let part = desk.close().await;
@@ -237,125 +235,6 @@ impl Download {
             }
             tokio::time::sleep(desk::LOOK_AGAIN).await;
         }
-    }
-
-    /// Try after try.
-    async fn fetch<F: FnMut(Progress) + Send>(
-        &self,
-        address: &Address,
-        desk: &mut Desk,
-        meter: &mut Meter<F>,
-    ) -> Result<Fetched, Failure> {
-        let (mut tries, mut failures, mut last_problem) = (0, 0, None);
-        loop {
-            let spent = desk.part().await.map_err(failure_of)?.note.spent;
-            let mut attempt = Attempt {
-                download: self,
-                address,
-                desk,
-                meter,
-                allowance: self.patience.trouble_left(&spent),
-                waited: Duration::ZERO,
-                brought: 0,
-                cut_short: false,
-            };
-            let result = attempt.run().await;
-            let (waited, brought, cut_short) = (attempt.waited, attempt.brought, attempt.cut_short);
-            let trouble = match result {
-                Ok(whole) => match self.conclude(whole, desk).await? {
-                    Some(fetched) => {
-                        meter.tell(fetched.size, Some(fetched.size));
-                        return Ok(fetched);
-                    }
-                    None => Trouble::Server("the pieces that came do not match the verifier; begun anew".to_owned()),
-                },
-                Err(Trouble::Final(failure)) => return Err(failure),
-                Err(trouble) => trouble,
-            };
-            // A server that hangs up after a few bytes each time is not asked more and more often.
-            failures = if brought >= ENOUGH { 1 } else { failures + 1 };
-            tries += 1;
-            let part = desk.part().await.map_err(failure_of)?;
-            let (is_away, problem) = match trouble {
-                Trouble::Away(problem) => (true, problem),
-                Trouble::Server(problem) => (false, problem),
-                Trouble::Final(failure) => return Err(failure),
-            };
-            let left = if is_away {
-                part.note.spent.add_away(waited);
-                self.patience.away_left(&part.note.spent)
-            } else {
-                part.note.spent.add_trouble(waited, brought, &self.patience);
-                self.patience.trouble_left(&part.note.spent)
-            };
-            let problem = last_problem.take().filter(|_| cut_short).unwrap_or(problem);
-            if left <= self.patience.first_pause / 2 {
-                return Err(Failure::new(
-                    FailureKind::ConnectionLost,
-                    format!("given up after {} tries: {problem}", tries),
-                ));
-            }
-            let (length, size) = (part.length(), part.note.total.unwrap_or(self.limits.max_size));
-            let missing = match (&part.note.etag, part.note.total) {
-                (Some(_), Some(total)) => total.saturating_sub(length),
-                (None, Some(total)) => total,
-                (_, None) => 0,
-            };
-            part.afford(missing, size).map_err(|dear| {
-                Failure::new(
-                    FailureKind::ConnectionLost,
-                    format!("{dear}; the last trouble was: {problem}"),
-                )
-            })?;
-            // Time is left for one more try.
-            let pause = self
-                .patience
-                .pause(failures, patience::jitter(self.seed, tries))
-                .min(left / 2);
-            if is_away {
-                part.note.spent.add_away(pause);
-            } else {
-                part.note.spent.add_trouble(pause, 0, &self.patience);
-            }
-            tracing::info!(uri = %address, received = length, pause_ms = pause.as_millis(), problem, "the download is interrupted and will be tried again");
-            last_problem = Some(problem);
-            desk.run(part::Part::sync).await.map_err(failure_of)?;
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Checks what has come and gives it its name; `None` when it has to be fetched anew.
-    async fn conclude(&self, whole: Whole, desk: &mut Desk) -> Result<Option<Fetched>, Failure> {
-        let part = desk.part().await.map_err(failure_of)?;
-        let digests = part.digests();
-        if digests.right {
-            return desk.run(part::Part::finish).await.map(Some).map_err(failure_of);
-        }
-        let size = part.length();
-        if whole.pieced && !part.note.begun_anew && part.afford(size, size).is_ok() {
-            part.note.begun_anew = true;
-            part.start_over().map_err(failure_of)?;
-            return Ok(None);
-        }
-        let wanted = self.verifier.map(|verifier| verifier.to_string()).unwrap_or_default();
-        Err(Failure::new(
-            FailureKind::VerificationFailed,
-            format!(
-                "the firmware is not the one that was meant: its verifier is {wanted}, what came has {} bytes and sha256:{}; check the verifier and the file on the server",
-                size,
-                verifier::hex(&digests.sha256)
-            ),
-        ))
-    }
-}
-
-/// A try that brought this many bytes was no failure.
-const ENOUGH: u64 = 64 * 1024;
-
-fn failure_of(trouble: DiskTrouble) -> Failure {
-    match Trouble::from(trouble) {
-        Trouble::Final(failure) => failure,
-        Trouble::Server(text) | Trouble::Away(text) => Failure::new(FailureKind::ConnectionLost, text),
     }
 }
 

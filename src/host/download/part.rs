@@ -1,7 +1,7 @@
 //! A download on the disk: `FILE.part` while it grows, `FILE.part.json` (the note) beside it, `FILE` when it is right.
 //!
-//! Everything here blocks, and is run where that is allowed. What is gone on with was hashed again from the disk, and is
-//! not more than what was surely on it: behind that point a power cut may have left anything. A part is locked while
+//! Everything here blocks, and is run where that is allowed. What is gone on with was hashed again from the disk, and
+//! is not more than what was surely on it: behind that point a power cut may have left anything. A part is locked while
 //! somebody has it, so that a download that was just cancelled and the next one do not write at the same time.
 //! Facts: fsync(2), rename(2), flock(2), statvfs(3).
 
@@ -260,7 +260,7 @@ impl Part {
             return Ok(());
         }
         Err(format!(
-            "{} of a file of {} were received, and it is still not whole; given up to spare the line",
+            "{} of a file of {} were received, it is still not whole, and more is not spent on it",
             bytes(self.note.spent.bytes),
             bytes(size)
         ))

@@ -1,6 +1,6 @@
 //! How long a download is tried and how much data it may cost: pure arithmetic, no clock and no sleeping.
 //!
-//! Three kinds of time. While bytes arrive at a walking pace or better, nothing is spent. While the network of this host is
+//! Three kinds of time. While bytes arrive at a walking pace or better, nothing is spent. While this host's network is
 //! away (no route, no name server, the clock not set), only that allowance is spent. Everything else (silence, refused
 //! connections, 5xx, pauses between tries) is trouble. Both allowances are small until the server has answered once.
 
@@ -112,8 +112,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The `nth` number of a series, uniform in `0.0..1.0` (SplitMix64), so that a fleet does not come back all at once. Not
-/// for secrets.
+/// The `nth` number of a series, uniform in `0.0..1.0` (SplitMix64), so that a fleet does not come back all at once.
+/// Not for secrets.
 pub(super) fn jitter(seed: u64, nth: u32) -> f64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(u64::from(nth) + 1));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

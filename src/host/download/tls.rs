@@ -1,7 +1,7 @@
 //! TLS for downloads: whom to trust, what to show, and what a failure means for the person who has to repair it.
 //!
-//! The files are read anew for every try, so that a renewed certificate is taken up. Verification is always on. Installs
-//! no process-wide provider: ring is passed explicitly.
+//! The files are read anew for every try, so that a renewed certificate is taken up. Verification is always on. No
+//! process-wide provider is installed: ring is passed explicitly.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,8 @@ pub(super) enum TlsFiles {
         problem: String,
     },
     #[error(
-        "no certificate authority is known, so no https server can be trusted; install the package ca-certificates or name a CA file"
+        "no certificate authority is known, so no https server can be trusted; install the package ca-certificates \
+         or name a CA file"
     )]
     NoAuthorities,
     #[error("TLS cannot be set up: {0}")]

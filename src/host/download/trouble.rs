@@ -37,13 +37,19 @@ impl Trouble {
     }
 }
 
-impl From<DiskTrouble> for Trouble {
+impl From<DiskTrouble> for Failure {
     fn from(trouble: DiskTrouble) -> Self {
         let kind = match trouble {
             DiskTrouble::Busy { .. } | DiskTrouble::Stopping => FailureKind::ConnectionLost,
             _ => FailureKind::NoSpace,
         };
-        Self::Final(Failure::new(kind, trouble.to_string()))
+        Self::new(kind, trouble.to_string())
+    }
+}
+
+impl From<DiskTrouble> for Trouble {
+    fn from(trouble: DiskTrouble) -> Self {
+        Self::Final(trouble.into())
     }
 }
 

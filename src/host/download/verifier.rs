@@ -20,7 +20,8 @@ pub enum Verifier {
 }
 
 impl Verifier {
-    /// Reads `<hex>` or `<algorithm>:<hex>`, in upper or lower case; `None` when the text is empty (nothing is demanded).
+    /// Reads `<hex>` or `<algorithm>:<hex>`, in upper or lower case; `None` when the text is empty (nothing is
+    /// demanded).
     ///
     /// # Errors
     /// A sentence for the technician when it is MD5, SHA-1 or not recognised; the download counts as failed

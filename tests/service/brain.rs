@@ -353,8 +353,7 @@ fn svc_01_what_is_wrong_with_a_request_is_told_apart_and_nothing_is_sent() {
         (timeout(u64::MAX), RefusalKind::Invalid),
         (reboot_of(&[gw(), device("edge/unknown")]), RefusalKind::NotFound),
         (reboot_of(&[gw(), plain]), RefusalKind::NotSupported),
-        (with("firmware/download"), RefusalKind::NotBuilt),
-        (with("firmware/update"), RefusalKind::NotBuilt),
+        (with("firmware/install"), RefusalKind::Invalid),
         (with("com.example-v1/install"), RefusalKind::NotBuilt),
     ];
     for (request, kind) in cases {

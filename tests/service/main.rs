@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod brain;
+mod firmware;
 mod live;
 mod random;
 mod registry;

@@ -19,7 +19,7 @@ pub enum Act {
     /// Anything on any topic.
     Noise(String, Vec<u8>),
     /// An operator asks for an action on some devices.
-    Create(&'static str, Vec<usize>, u64),
+    Create(&'static str, Vec<usize>, u64, bool, bool),
     Cancel(usize),
     Delete(usize),
     Published(u64),
@@ -49,6 +49,7 @@ pub fn acts(count: usize) -> impl Strategy<Value = Vec<Act>> {
     let actions = prop::sample::select(vec![
         "device/reboot",
         "device/factoryReset",
+        "firmware/download",
         "firmware/update",
         "a/b",
         "",
@@ -60,8 +61,8 @@ pub fn acts(count: usize) -> impl Strategy<Value = Vec<Act>> {
         2 => (0..3usize, kinds(), any::<usize>(), any::<u8>(), any::<bool>())
             .prop_map(|(who, kind, at, byte, cut)| Act::Damaged(who, kind, at, byte, cut)),
         1 => (noise_topic, prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(topic, bytes)| Act::Noise(topic, bytes)),
-        4 => (actions, prop::collection::vec(0..3usize, 0..3), prop::sample::select(vec![0u64, 60, 3600, 7200]))
-            .prop_map(|(action, who, timeout)| Act::Create(action, who, timeout)),
+        4 => (actions, prop::collection::vec(0..3usize, 0..3), prop::sample::select(vec![0u64, 60, 3600, 7200]), any::<bool>(), any::<bool>())
+            .prop_map(|(action, who, timeout, described, overrides)| Act::Create(action, who, timeout, described, overrides)),
         1 => (0..8usize).prop_map(Act::Cancel),
         1 => (0..8usize).prop_map(Act::Delete),
         3 => (0..40u64).prop_map(Act::Published),
@@ -86,7 +87,8 @@ pub fn well_formed(kind: ToService, n: u8) -> Vec<u8> {
         ToService::Location => json!({"latitude": f64::from(n) / 2.9, "longitude": f64::from(n) / -1.7}),
         ToService::AddErrorCode => json!({"errorCode": n}),
         ToService::AddLog => json!({"message": "m", "severity": n % 4, "data": "aGk="}),
-        ToService::Notify => json!({"fields": [{"field": "mgmt.firmware", "value": {"state": n % 4}}]}),
+        ToService::Notify => json!({"fields": [{"field": "mgmt.firmware",
+            "value": {"state": n % 3, "updateStatus": n % 7}}]}),
         _ => json!({}),
     };
     let mut message = json!({"d": d});
@@ -140,8 +142,11 @@ pub fn perform(scene: &mut Scene, act: &Act) {
             assert!(scene.raw(&topic(*who, *kind), &payload).answers.len() <= 1);
         }
         Act::Noise(topic, payload) => assert!(scene.raw(topic, payload).answers.len() <= 1),
-        Act::Create(action, who, timeout) => {
+        Act::Create(action, who, timeout, described, overrides) => {
+            let described = described.then(|| json!({"name": "uri", "value": "https://fw.example.com/2"}));
             let request = NewRequest {
+                parameters: described.into_iter().collect(),
+                overrides: *overrides,
                 action: (*action).to_owned(),
                 devices: who.iter().map(|who| devices[*who].clone()).collect(),
                 timeout: (*timeout > 0).then_some(*timeout),

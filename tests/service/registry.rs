@@ -1,13 +1,15 @@
 //! The registry: what goes in comes out again, whatever is cut whenever; diagnostics are bounded.
 
+use std::collections::BTreeSet;
+
 use iotdm::protocol::{ReqId, ToService};
-use iotdm::service::brain::{Change, ErrorCodeRow, Event, LogRow, Rows, Service};
+use iotdm::service::brain::{Change, ErrorCodeRow, Event, LogRow, RequestStep, Rows, Service, Status};
 use iotdm::service::registry::{MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES, Registry, RegistryError};
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::random::{Act, acts, perform};
-use crate::scene::{START_MS, Scene, device, gw};
+use crate::scene::{START_MS, Scene, device, firmware, gw};
 
 fn open(folder: &tempfile::TempDir) -> (Registry, Rows) {
     Registry::open(&folder.path().join("registry.sqlite")).unwrap()
@@ -46,6 +48,31 @@ fn a_brain_restored_from_the_registry_equals_the_brain_before() {
     scene.handle(Event::Published(sent[0].0));
     scene.reboot(&[gw()]);
     scene.handle(Event::Delete { id: first });
+    scene.manage_firmware(&device("edge/fw"), "f");
+    let described = json!([{"name": "uri", "value": "https://fw.example.com/2"}]);
+    assert!(
+        scene
+            .create(firmware("download", &[device("edge/fw")], described))
+            .0
+            .is_ok()
+    );
+    let mut steps = BTreeSet::new();
+    for rc in [204, 200, 202, 0, 200] {
+        let rows = scene.service.rows().statuses;
+        let row = rows.iter().find(|row| row.device == device("edge/fw")).unwrap();
+        steps.insert(row.step);
+        match rc {
+            0 => {
+                let value = json!({"state": 0, "updateStatus": 3});
+                let d = json!({"fields": [{"field": "mgmt.firmware", "value": value}]});
+                scene.say(&row.device, ToService::Notify, json!({"d": d}));
+            }
+            rc => drop(scene.respond(&row.device, &row.req_id, rc, "")),
+        }
+        registry.commit(&std::mem::take(&mut scene.changes)).unwrap();
+        assert_eq!(open(&folder).1, scene.service.rows(), "at {:?}", row.step);
+    }
+    assert_eq!(steps.len(), RequestStep::ALL.len());
     let changes = std::mem::take(&mut scene.changes);
     registry.commit(&changes).unwrap();
     drop(registry);
@@ -64,6 +91,7 @@ proptest! {
         let (mut registry, rows) = open(&folder);
         let mut scene = Scene::restored(rows);
         let mut committed = scene.service.rows();
+        let mut starts = 100;
         for (act, crash) in acts.iter().zip(crashes) {
             scene.changes.clear();
             perform(&mut scene, act);
@@ -73,9 +101,11 @@ proptest! {
                 let (reopened, rows) = open(&folder);
                 registry = reopened;
                 prop_assert_eq!(&rows, &committed);
-                let now_ms = scene.now_ms;
-                scene = Scene::restored(rows);
-                scene.now_ms = now_ms;
+                // Every start has a fresh seed: ids of an earlier run do not come again.
+                starts += 1;
+                scene = Scene::unconnected(rows, scene.now_ms, starts);
+                let step = scene.handle(Event::Connected { session_present: true });
+                prop_assert!(step.changes.is_empty());
             } else {
                 registry.commit(&scene.changes).unwrap();
                 committed = scene.service.rows();
@@ -112,11 +142,40 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let path = folder.path().join("registry.sqlite");
     drop(open(&folder));
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     drop(connection);
     let error = Registry::open(&path).unwrap_err();
-    assert!(matches!(error, RegistryError::Newer { found: 2, .. }));
+    assert!(matches!(error, RegistryError::Newer { found: 3, .. }));
     assert!(error.to_string().contains("newer iotdm"), "{error}");
+}
+
+#[test]
+fn a_registry_of_0_1_is_read_and_its_reboots_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("registry.sqlite")).unwrap();
+    connection
+        .execute_batch(include_str!("registry-0.1.sql"))
+        .expect("the dump is whole");
+    drop(connection);
+    let (_, rows) = open(&folder);
+    let steps: Vec<_> = rows.statuses.iter().map(|row| (row.status, row.step)).collect();
+    assert_eq!(
+        steps,
+        [
+            (Status::Success, RequestStep::Working),
+            (Status::InProgress, RequestStep::Working),
+            (Status::InProgress, RequestStep::Initiate),
+        ]
+    );
+    let mut scene = Scene::restored(rows);
+    let ids: Vec<String> = scene.service.requests_after(0).map(|row| row.id.clone()).collect();
+    scene.manage(&gw(), "after");
+    assert_eq!(
+        scene.stands(&ids[1], &gw()),
+        (Status::Success, true),
+        "it had answered 202"
+    );
+    assert_eq!(scene.stands(&ids[2], &gw()), (Status::InProgress, false));
 }
 
 #[test]

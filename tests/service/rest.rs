@@ -185,9 +185,9 @@ async fn svc_01_a_request_is_answered_202_with_its_id_and_what_is_wrong_by_its_k
         ("?timeout=60", with("timeout", json!(60)), 400, "timeout"),
         ("", reboot_of(&unmanaged).to_string(), 403, "edge/plain is not managed"),
         ("", reboot_of(&device("edge/unknown")).to_string(), 404, "edge/unknown"),
-        ("", with("action", "firmware/update".into()), 501, "not built yet"),
+        ("", with("action", "firmware/update".into()), 403, "no firmware actions"),
         ("", with("action", "bundle/action".into()), 501, "not built yet"),
-        ("?override=true", reboot_of(&gw()).to_string(), 501, "override"),
+        ("?override=maybe", reboot_of(&gw()).to_string(), 400, "override"),
     ];
     for (query, body, status, named) in cases {
         let (got, answer) = face
@@ -264,6 +264,55 @@ async fn svc_02_device_status_rows_have_the_platforms_members_and_the_times_of_e
         assert_eq!(status, StatusCode::NOT_FOUND, "{missing}");
         message(&answer);
     }
+}
+
+#[tokio::test]
+async fn fws_03_svc_02_a_firmware_row_has_its_step_and_what_was_notified_in_words_and_a_busy_device_is_409() {
+    let face = Face::start().await;
+    let supports = json!({"supports": {"firmwareActions": true}});
+    face.say(&gw(), ToService::Manage, json!({"d": supports, "reqId": "m"}));
+    let mut body = reboot_of(&gw());
+    body["action"] = "firmware/download".into();
+    body["parameters"] = json!([{"name": "uri", "value": "https://fw.example.com/2"}]);
+    let (status, answer) = face.post("/mgmt/requests", &body).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+    let id = answer["reqId"].as_str().unwrap().to_owned();
+    let (_, request) = face.get(&format!("/mgmt/requests/{id}")).await;
+    assert_eq!(
+        (&request["timeout"], &request["parameters"]),
+        (&json!(86_400), &body["parameters"])
+    );
+    let path = format!("/mgmt/requests/{id}/deviceStatus/edge/gw-1");
+    for (rc, step) in [(204, "update"), (200, "observe"), (202, "initiate")] {
+        let (_, row) = face.get(&path).await;
+        assert_eq!((&row["step"], &row["state"]), (&json!(step), &Value::Null));
+        face.say(&gw(), ToService::Response, json!({"rc": rc, "reqId": row["reqId"]}));
+    }
+    let value = json!({"state": 1, "updateStatus": 0});
+    let d = json!({"fields": [{"field": "mgmt.firmware", "value": value}]});
+    face.say(&gw(), ToService::Notify, json!({"d": d}));
+    let (_, row) = face.get(&path).await;
+    assert_eq!(
+        (&row["step"], &row["state"], &row["updateStatus"], &row["complete"]),
+        (
+            &json!("working"),
+            &json!("downloading"),
+            &json!("success"),
+            &json!(false)
+        )
+    );
+    let (_, mgmt) = face.get("/device/types/edge/devices/gw-1/mgmt").await;
+    assert_eq!(
+        (&mgmt["firmware"]["uri"], &mgmt["firmware"]["state"]),
+        (&json!("https://fw.example.com/2"), &json!(1))
+    );
+    let (status, answer) = face.post("/mgmt/requests", &body).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(message(&answer).contains(&id), "{answer}");
+    let (status, _) = face.post("/mgmt/requests?override=true", &body).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let (_, row) = face.get(&path).await;
+    assert_eq!((&row["status"], &row["complete"]), (&json!(2), &json!(true)));
 }
 
 #[tokio::test]

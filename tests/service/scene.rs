@@ -56,14 +56,19 @@ impl Scene {
     }
 
     pub fn restored(rows: Rows) -> Self {
-        let mut scene = Scene {
-            service: Service::restore([7; 32], rows),
-            now_ms: START_MS,
-            next_ack: 0,
-            changes: Vec::new(),
-        };
+        let mut scene = Self::unconnected(rows, START_MS, 7);
         scene.handle(Event::Connected { session_present: true });
         scene
+    }
+
+    /// As after a start at this time with a seed of its own, before the session is up.
+    pub fn unconnected(rows: Rows, now_ms: i64, seed: u8) -> Self {
+        Scene {
+            service: Service::restore([seed; 32], rows),
+            now_ms,
+            next_ack: 0,
+            changes: Vec::new(),
+        }
     }
 
     pub fn handle(&mut self, event: Event) -> Step {
@@ -104,6 +109,13 @@ impl Scene {
 
     pub fn manage(&mut self, device: &Device, req_id: &str) -> Outcome {
         let d = json!({"lifetime": 86400, "supports": {"deviceActions": true}, "deviceInfo": {"fwVersion": "1.0"}});
+        self.say(device, ToService::Manage, json!({"d": d, "reqId": req_id}))
+    }
+
+    /// Becomes managed and takes firmware actions as well.
+    pub fn manage_firmware(&mut self, device: &Device, req_id: &str) -> Outcome {
+        let supports = json!({"deviceActions": true, "firmwareActions": true});
+        let d = json!({"lifetime": 86400, "supports": supports, "deviceInfo": {"fwVersion": "1.0"}});
         self.say(device, ToService::Manage, json!({"d": d, "reqId": req_id}))
     }
 
@@ -149,6 +161,16 @@ pub fn reboot_of(devices: &[Device]) -> NewRequest {
     NewRequest {
         action: "device/reboot".into(),
         devices: devices.to_vec(),
+        ..NewRequest::default()
+    }
+}
+
+/// A firmware action with these parameters.
+pub fn firmware(action: &str, devices: &[Device], parameters: Value) -> NewRequest {
+    NewRequest {
+        action: format!("firmware/{action}"),
+        devices: devices.to_vec(),
+        parameters: parameters.as_array().unwrap().clone(),
         ..NewRequest::default()
     }
 }

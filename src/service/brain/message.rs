@@ -121,7 +121,10 @@ impl Service {
             .cloned();
         let reason = ending(response.message.as_deref());
         let text = match row {
-            None => format!("answered {}{reason} to a request that is not known", response.rc),
+            None => format!(
+                "answered {}{reason} to a request that is not known, or not any more",
+                response.rc
+            ),
             Some(row) => self.on_response(now, row, &response, step),
         };
         step.effects.push(Effect::Say(WatchLine {

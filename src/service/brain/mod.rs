@@ -6,21 +6,28 @@
 //!
 //! Facts: device management requests (REST API v0002), manage device, device diagnostics, MQTT 3.1.1 section 4.6.
 
+mod answers;
+mod ends;
+mod firmware;
 mod ids;
 mod message;
 mod reports;
 mod requests;
 mod rows;
+mod sending;
 mod step;
 mod tables;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use rows::{Action, Change, DeviceRow, ErrorCodeRow, LogRow, Managed, RequestRow, Rows, Status, StatusRow};
+pub use rows::{
+    Action, Change, DeviceRow, ErrorCodeRow, LogRow, Managed, RequestRow, RequestStep, Rows, Status, StatusRow,
+};
 pub use step::{
     AckToken, Effect, Event, Incoming, NewRequest, Now, PublishId, Refusal, RefusalKind, Reply, Step, WatchLine,
 };
+pub use words::{state_in_words, update_status_in_words};
 
 use crate::protocol::Device;
 use ids::Ids;
@@ -38,8 +45,13 @@ pub const MAX_STATUSES: usize = 100_000;
 pub const WINDOW: usize = 16;
 /// How long a device has to carry out a reboot or factory reset unless the request says otherwise, in seconds.
 pub const DEFAULT_TIMEOUT: u64 = 3600;
+/// The same for a firmware download or update: 24 hours.
+pub const DEFAULT_FIRMWARE_TIMEOUT: u64 = 24 * 3600;
 /// The longest timeout, in seconds: 30 days.
 pub const MAX_TIMEOUT: u64 = 30 * 24 * 3600;
+/// How long a device may leave the cancel of an observation unanswered, in milliseconds. Then the request ends as the
+/// device has reported before; some agents in the field understand only an older form of cancel.
+pub const CANCEL_PATIENCE_MS: i64 = 120_000;
 
 /// The service: its registry as values, and what is on its way.
 #[derive(Debug)]
@@ -90,7 +102,7 @@ impl Service {
                 step.effects.push(Effect::Reply(reply));
             }
             Event::Delete { id } => {
-                let reply = self.delete(&id, &mut step);
+                let reply = self.delete(now, &id, &mut step);
                 step.effects.push(Effect::Reply(reply));
             }
         }
@@ -98,7 +110,7 @@ impl Service {
         step
     }
 
-    /// When [`Event::Deadline`] is due next, in Unix milliseconds: a lifetime or a timeout ends.
+    /// When [`Event::Deadline`] is due next, in Unix milliseconds: a lifetime, a timeout or the patience with a cancel ends.
     pub fn next_deadline(&self) -> Option<i64> {
         self.tables.next_due()
     }
@@ -163,6 +175,7 @@ impl Service {
             match due {
                 Due::Dormant(device) => self.on_dormant(now, &device, step),
                 Due::Timeout(number) => self.on_timeout(now, number, step),
+                Due::Unanswered(number, device) => self.on_unanswered(now, number, &device, step),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::firmware::FIELD;
 use super::message::{Answer, say};
 use super::rows::{Change, DeviceRow, ErrorCodeRow, LogRow, Managed};
 use super::step::{Now, Step};
@@ -11,9 +12,6 @@ use crate::protocol::firmware::Firmware;
 use crate::protocol::manage::Manage;
 use crate::protocol::model::{FieldValue, Location, check_metadata};
 use crate::protocol::{Device, Rc, Report, ReqId, timestamp};
-
-/// The only attribute that is observed: what a firmware action changes.
-const FIRMWARE: &str = "mgmt.firmware";
 
 impl Service {
     /// Takes a report in and says how it is answered.
@@ -78,7 +76,7 @@ impl Service {
                 self.change(step, Change::ClearErrorCodes(device.clone()));
                 Answer::ok()
             }
-            Report::Notify(fields) => self.notify(row, fields, step),
+            Report::Notify(fields) => self.notify(now, row, fields, step),
         }
     }
 
@@ -141,31 +139,37 @@ impl Service {
     }
 
     /// Merges what changed into what is known. Nothing is taken when one field is wrong.
-    fn notify(&mut self, mut row: DeviceRow, fields: Vec<FieldValue>, step: &mut Step) -> Answer {
+    fn notify(&mut self, now: Now, mut row: DeviceRow, fields: Vec<FieldValue>, step: &mut Step) -> Answer {
         let Some(managed) = &mut row.managed else {
             return Answer::refused(Rc::NOT_FOUND, "the device is not managed");
         };
-        let mut firmware = managed.firmware.clone();
+        let mut changed = Firmware::default().to_object();
         for FieldValue { field, value } in fields {
-            let member = match field.strip_prefix(FIRMWARE) {
+            let member = match field.strip_prefix(FIELD) {
                 Some("") => None,
                 Some(rest) if rest.starts_with('.') => Some(rest[1..].to_owned()),
                 _ => return not_observed(&field),
             };
-            if !managed.observed.contains(FIRMWARE) && !managed.observed.contains(&field) {
+            if !managed.observed.contains(FIELD) && !managed.observed.contains(&field) {
                 return not_observed(&field);
             }
             let value = match member {
                 Some(member) => Value::Object(Map::from_iter([(member, value)])),
                 None => value,
             };
-            match Firmware::parse(FIRMWARE, value) {
-                Ok(changed) => firmware.extend(changed.to_object()),
+            match Firmware::parse(FIELD, value) {
+                Ok(firmware) => changed.extend(firmware.to_object()),
                 Err(malformed) => return Answer::refused(Rc::BAD_REQUEST, malformed.to_string()),
             }
         }
-        managed.firmware = firmware;
+        managed.firmware.extend(changed.clone());
+        let changed = match Firmware::parse(FIELD, Value::Object(changed)) {
+            Ok(changed) => changed,
+            Err(malformed) => return Answer::refused(Rc::BAD_REQUEST, malformed.to_string()),
+        };
+        let device = row.device.clone();
         self.change(step, Change::PutDevice(Box::new(row)));
+        self.on_notified(now, &device, &changed, step);
         Answer::ok()
     }
 

@@ -1,27 +1,42 @@
-//! Requests for actions: validation, publishing, and how each device's part ends (REST API v0002, "device
-//! management requests").
+//! Requests for actions as operators make, cancel and delete them (REST API v0002, "device management requests").
 //!
-//! A request is a row before it is a message. It is published until its PUBACK is recorded, always with the same
-//! request id; the agent carries out an id at most once.
+//! A request is a row before it is a message; `sending` publishes it, `answers` and `ends` take it to its end.
 
 use std::collections::BTreeSet;
 
-use super::message::{line, say};
-use super::rows::{Action, Change, RequestRow, Status, StatusRow};
-use super::step::{Effect, NewRequest, Now, PublishId, Refusal, RefusalKind, Reply, Step, WatchLine};
-use super::words::{ending, span};
+use super::rows::{Action, Change, RequestRow, RequestStep, Status, StatusRow};
+use super::step::{NewRequest, Now, Refusal, RefusalKind, Reply, Step};
+use super::words::clean;
 use super::{
-    DEFAULT_TIMEOUT, MAX_REQUEST_DEVICES, MAX_REQUESTS, MAX_STATUSES, MAX_TIMEOUT, Service, tables::Key, words::clean,
+    DEFAULT_FIRMWARE_TIMEOUT, DEFAULT_TIMEOUT, MAX_REQUEST_DEVICES, MAX_REQUESTS, MAX_STATUSES, MAX_TIMEOUT, Service,
+    firmware,
 };
-use crate::protocol::{Address, Device, Rc, Request, Response};
+use crate::protocol::Device;
 
 impl Service {
     /// Registers a request for all its devices, or for none.
     pub(super) fn create(&mut self, now: Now, request: NewRequest, step: &mut Step) -> Result<Reply, Refusal> {
         let action = self.check(&request)?;
         self.make_room(request.devices.len(), step)?;
-        let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let timeout_ms = i64::try_from(timeout).unwrap_or(i64::MAX).saturating_mul(1000);
+        if request.overrides {
+            let open = request.devices.iter().flat_map(|device| self.tables.open_of(device));
+            for row in open.collect::<Vec<_>>() {
+                let why = "called off by a request that overrides it";
+                self.give_up(now, row, Status::Failure, why, step);
+            }
+        }
+        let default = match action {
+            Action::Reboot | Action::FactoryReset => DEFAULT_TIMEOUT,
+            Action::FirmwareDownload | Action::FirmwareUpdate => DEFAULT_FIRMWARE_TIMEOUT,
+        };
+        let timeout_ms = i64::try_from(request.timeout.unwrap_or(default))
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1000);
+        let first = match action {
+            Action::Reboot | Action::FactoryReset => RequestStep::Initiate,
+            Action::FirmwareDownload | Action::FirmwareUpdate if request.parameters.is_empty() => RequestStep::Observe,
+            Action::FirmwareDownload | Action::FirmwareUpdate => RequestStep::Update,
+        };
         let row = RequestRow {
             number: self.tables.next_number(),
             id: self.ids.next(),
@@ -36,8 +51,11 @@ impl Service {
             let row = StatusRow {
                 request: number,
                 device,
+                step: first,
+                step_ms: now.unix_ms,
                 req_id: self.ids.next_req_id(),
                 status: Status::InProgress,
+                outcome: None,
                 rc: None,
                 message: None,
                 requested_ms: now.unix_ms,
@@ -45,6 +63,8 @@ impl Service {
                 accepted_ms: None,
                 completed_ms: None,
                 updated_ms: now.unix_ms,
+                state: None,
+                update_status: None,
             };
             self.change(step, Change::PutStatus(row));
         }
@@ -53,47 +73,80 @@ impl Service {
 
     fn check(&self, request: &NewRequest) -> Result<Action, Refusal> {
         let action = Action::parse(&request.action).ok_or_else(|| unknown_action(&request.action))?;
+        let invalid = |message: String| refusal(RefusalKind::Invalid, message);
         let devices = &request.devices;
         if devices.is_empty() || devices.len() > MAX_REQUEST_DEVICES {
-            let message = format!(
+            return Err(invalid(format!(
                 "devices: has {} entries; a request is for 1 to {MAX_REQUEST_DEVICES} devices",
                 devices.len()
-            );
-            return Err(refusal(RefusalKind::Invalid, message));
+            )));
         }
         let mut seen = BTreeSet::new();
         if let Some(twice) = devices.iter().find(|device| !seen.insert(*device)) {
-            return Err(refusal(
-                RefusalKind::Invalid,
-                format!("devices: {twice} is given twice"),
-            ));
+            return Err(invalid(format!("devices: {twice} is given twice")));
+        }
+        if action == Action::FirmwareUpdate
+            && let Some(other) = devices.iter().find(|device| device.type_id() != devices[0].type_id())
+        {
+            return Err(invalid(format!(
+                "devices: {} and {other} differ in type; {} is for devices of one type",
+                devices[0],
+                action.as_str()
+            )));
         }
         if request
             .timeout
             .is_some_and(|seconds| !(1..=MAX_TIMEOUT).contains(&seconds))
         {
-            let message = format!("timeout: must be 1 to {MAX_TIMEOUT} seconds");
-            return Err(refusal(RefusalKind::Invalid, message));
+            return Err(invalid(format!("timeout: must be 1 to {MAX_TIMEOUT} seconds")));
+        }
+        if action.is_firmware() {
+            firmware::description(&request.parameters).map_err(|malformed| invalid(malformed.to_string()))?;
         }
         if let Some(unknown) = devices.iter().find(|device| self.tables.device(device).is_none()) {
             let message = format!("{unknown} is not registered: it has never been heard of here");
             return Err(refusal(RefusalKind::NotFound, message));
         }
         for device in devices {
-            let managed = self.tables.device(device).and_then(|row| row.managed.as_ref());
-            let message = match managed {
-                None => format!("{device} is not managed: nothing is sent to it before its next manage"),
-                Some(managed) if !managed.device_actions => {
-                    format!(
-                        "{device} does not support {}: its agent offers no device actions",
-                        request.action
-                    )
-                }
-                Some(_) => continue,
-            };
-            return Err(refusal(RefusalKind::NotSupported, message));
+            self.check_supports(action, device)?;
+        }
+        if action.is_firmware() && !request.overrides {
+            devices.iter().try_for_each(|device| self.check_idle(device))?;
         }
         Ok(action)
+    }
+
+    fn check_supports(&self, action: Action, device: &Device) -> Result<(), Refusal> {
+        let managed = self.tables.device(device).and_then(|row| row.managed.as_ref());
+        let message = match managed {
+            None => format!("{device} is not managed: nothing is sent to it before its next manage"),
+            Some(managed) if action.is_firmware() && !managed.firmware_actions => {
+                let action = action.as_str();
+                format!("{device} does not support {action}: its agent offers no firmware actions")
+            }
+            Some(managed) if !action.is_firmware() && !managed.device_actions => {
+                let action = action.as_str();
+                format!("{device} does not support {action}: its agent offers no device actions")
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(refusal(RefusalKind::NotSupported, message))
+    }
+
+    /// A device does one firmware action at a time.
+    fn check_idle(&self, device: &Device) -> Result<(), Refusal> {
+        let open = self.tables.open_of(device);
+        let busy = open
+            .iter()
+            .filter_map(|row| self.tables.request_by_number(row.request))
+            .find(|request| request.action.is_firmware());
+        let Some(request) = busy else { return Ok(()) };
+        let message = format!(
+            "{device} is busy with {} (request {}); wait for its end, cancel it, or override it",
+            request.action.as_str(),
+            request.id
+        );
+        Err(refusal(RefusalKind::Conflict, message))
     }
 
     /// The oldest complete requests make room for a new one.
@@ -116,14 +169,18 @@ impl Service {
     pub(super) fn cancel(&mut self, now: Now, id: &str, step: &mut Step) -> Result<Reply, Refusal> {
         let number = self.number(id)?;
         for row in self.tables.open_with(number) {
-            self.end(now, row, Status::Failure, "cancelled by the operator", step);
+            self.give_up(now, row, Status::Failure, "cancelled by the operator", step);
         }
         Ok(Reply::Cancelled)
     }
 
     /// Clears a request, complete or not.
-    pub(super) fn delete(&mut self, id: &str, step: &mut Step) -> Result<Reply, Refusal> {
+    pub(super) fn delete(&mut self, now: Now, id: &str, step: &mut Step) -> Result<Reply, Refusal> {
         let number = self.number(id)?;
+        // What is in progress is called off first, so that no device goes on notifying for nobody.
+        for row in self.tables.open_with(number) {
+            self.give_up(now, row, Status::Failure, "deleted by the operator", step);
+        }
         // The number may be given again: a PUBACK that is still to come must not count for the next request.
         self.in_flight.retain(|_, key| key.0 != number);
         self.in_flight_keys.retain(|key| key.0 != number);
@@ -136,177 +193,6 @@ impl Service {
         row.map(|row| row.number)
             .ok_or_else(|| refusal(RefusalKind::NotFound, format!("there is no request {}", clean(id))))
     }
-
-    /// The broker took a request over.
-    pub(super) fn on_published(&mut self, now: Now, id: PublishId, step: &mut Step) {
-        let Some(key) = self.in_flight.remove(&id) else { return };
-        self.in_flight_keys.remove(&key);
-        let Some(mut row) = self.tables.status(key.0, &key.1).cloned() else {
-            return;
-        };
-        if row.sent_ms.is_none() {
-            row.sent_ms = Some(now.unix_ms);
-            row.updated_ms = now.unix_ms;
-            self.change(step, Change::PutStatus(row));
-        }
-    }
-
-    /// The broker will not take a request: the device will never see it.
-    pub(super) fn on_publish_refused(&mut self, now: Now, id: PublishId, step: &mut Step) {
-        let Some(key) = self.in_flight.remove(&id) else { return };
-        self.in_flight_keys.remove(&key);
-        let Some(row) = self.tables.status(key.0, &key.1).cloned() else {
-            return;
-        };
-        if !row.is_complete() {
-            let why = "the broker refuses the request: its access control list must let the service publish iotdm-1/#";
-            say(now, step, Some(key.1), "refused", why.to_owned());
-            self.end(now, row, Status::Failure, why, step);
-        }
-    }
-
-    pub(super) fn on_connected(&mut self, session_present: bool) {
-        self.connected = true;
-        if !session_present {
-            self.in_flight.clear();
-            self.in_flight_keys.clear();
-        }
-    }
-
-    pub(super) fn forget_in_flight(&mut self, id: PublishId) {
-        if let Some(key) = self.in_flight.remove(&id) {
-            self.in_flight_keys.remove(&key);
-        }
-    }
-
-    /// Publishes what waits, a bounded number at a time, oldest first.
-    pub(super) fn publish_pending(&mut self, now: Now, step: &mut Step) {
-        if !self.connected || self.in_flight.len() >= super::WINDOW {
-            return;
-        }
-        let room = super::WINDOW - self.in_flight.len();
-        let waiting = self.tables.unsent().filter(|key| !self.in_flight_keys.contains(key));
-        let keys: Vec<Key> = waiting.take(room).cloned().collect();
-        for key in keys {
-            let row = self.tables.status(key.0, &key.1);
-            let (Some(row), Some(request)) = (row, self.tables.request_by_number(key.0)) else {
-                continue;
-            };
-            let (message, operation) = match request.action {
-                Action::Reboot => (Request::Reboot, "reboot"),
-                Action::FactoryReset => (Request::FactoryReset, "factoryReset"),
-            };
-            let seconds = request.deadline_ms.saturating_sub(request.created_ms) / 1000;
-            let left = span(u64::try_from(seconds).unwrap_or(0));
-            let text = format!("is asked for {} (timeout {left})", request.action.as_str());
-            step.effects.push(Effect::Say(WatchLine {
-                req_id: Some(row.req_id.as_str().to_owned()),
-                ..line(now, Some(key.1.clone()), operation, &text)
-            }));
-            let topic = message.kind().topic(&Address::Device(key.1.clone()));
-            let payload = message.to_payload(Some(&row.req_id));
-            let id = self.next_publish_id();
-            self.in_flight.insert(id, key.clone());
-            self.in_flight_keys.insert(key);
-            step.effects.push(Effect::Publish { id, topic, payload });
-        }
-    }
-
-    /// A device answered a request. Returns what that means, in words.
-    pub(super) fn on_response(&mut self, now: Now, mut row: StatusRow, response: &Response, step: &mut Step) -> String {
-        let rc = response.rc;
-        let reason = ending(response.message.as_deref());
-        let what = self
-            .tables
-            .request_by_number(row.request)
-            .map_or("a request", |request| request.action.as_str());
-        self.seen(now, &row.device, step);
-        if row.is_complete() {
-            return format!("answered {rc}{reason} to {what}, which is over: nothing changes");
-        }
-        // Whoever answers has received it, PUBACK or not.
-        row.sent_ms.get_or_insert(now.unix_ms);
-        row.updated_ms = now.unix_ms;
-        if rc == Rc::ACCEPTED && row.accepted_ms.is_none() {
-            row.rc = Some(rc.0);
-            row.message = response.message.clone().filter(|message| !message.is_empty());
-            row.accepted_ms = Some(now.unix_ms);
-            self.change(step, Change::PutStatus(row));
-            return format!("accepted {what} (202){reason}");
-        }
-        if row.accepted_ms.is_some() && rc.is_success() {
-            self.change(step, Change::PutStatus(row));
-            return format!("answered {rc} to {what} again");
-        }
-        let text = match row.accepted_ms {
-            // Our agent says so when the system took the reboot and then did not go down.
-            Some(_) => format!("accepted {what}, but it did not happen ({rc}){reason}"),
-            None => format!("refused {what} ({rc}){reason}"),
-        };
-        row.rc = Some(rc.0);
-        let message = response.message.as_deref().filter(|message| !message.is_empty());
-        let message = message.map_or_else(|| format!("the device answered {rc}"), str::to_owned);
-        self.end(now, row, Status::Failure, &message, step);
-        text
-    }
-
-    /// A manage came: whatever the device had accepted has happened.
-    pub(super) fn complete_accepted(&mut self, now: Now, device: &Device, step: &mut Step) {
-        for mut row in self.tables.open_of(device) {
-            if row.accepted_ms.is_some() {
-                row.message = None;
-                let what = self
-                    .tables
-                    .request_by_number(row.request)
-                    .map_or("the request", |request| request.action.as_str());
-                let text = format!("is back: {what} is complete");
-                say(now, step, Some(device.clone()), "complete", text);
-                self.end(now, row, Status::Success, "", step);
-            }
-        }
-    }
-
-    /// The device is out of reach: what is in progress with it has failed.
-    pub(super) fn fail_open(&mut self, now: Now, device: &Device, why: &str, step: &mut Step) {
-        for row in self.tables.open_of(device) {
-            self.end(now, row, Status::Failure, why, step);
-        }
-    }
-
-    pub(super) fn on_timeout(&mut self, now: Now, number: i64, step: &mut Step) {
-        for row in self.tables.open_with(number) {
-            let why = match (row.sent_ms, row.accepted_ms) {
-                (_, Some(_)) => "the device answered 202, but no manage came in time",
-                (Some(_), None) => {
-                    "the device did not answer in time; if it comes back it may still carry out the request"
-                }
-                (None, None) => "the request never reached the broker",
-            };
-            say(
-                now,
-                step,
-                Some(row.device.clone()),
-                "timeout",
-                format!("timed out: {why}"),
-            );
-            self.end(now, row, Status::TimedOut, why, step);
-        }
-    }
-
-    fn end(&mut self, now: Now, mut row: StatusRow, status: Status, message: &str, step: &mut Step) {
-        row.status = status;
-        row.message = (!message.is_empty()).then(|| message.chars().take(Response::MAX_MESSAGE).collect());
-        row.completed_ms = Some(now.unix_ms);
-        row.updated_ms = now.unix_ms;
-        self.change(step, Change::PutStatus(row));
-    }
-
-    fn seen(&mut self, now: Now, device: &Device, step: &mut Step) {
-        if let Some(mut row) = self.tables.device(device).cloned() {
-            row.last_seen_ms = now.unix_ms;
-            self.change(step, Change::PutDevice(Box::new(row)));
-        }
-    }
 }
 
 fn refusal(kind: RefusalKind, message: impl Into<String>) -> Refusal {
@@ -318,10 +204,6 @@ fn refusal(kind: RefusalKind, message: impl Into<String>) -> Refusal {
 
 fn unknown_action(name: &str) -> Refusal {
     match name.split_once('/') {
-        Some(("firmware", "download" | "update")) => refusal(
-            RefusalKind::NotBuilt,
-            format!("{name} is not built yet in this service"),
-        ),
         Some((bundle, action)) if !matches!(bundle, "" | "device" | "firmware") && !action.is_empty() => refusal(
             RefusalKind::NotBuilt,
             format!(
@@ -329,12 +211,12 @@ fn unknown_action(name: &str) -> Refusal {
                 clean(name)
             ),
         ),
-        _ => refusal(
-            RefusalKind::Invalid,
-            format!(
-                "action: {:?} is unknown; device/reboot and device/factoryReset are what this service can ask for",
-                clean(name)
-            ),
-        ),
+        _ => {
+            let known = Action::ALL.map(Action::as_str).join(", ");
+            refusal(
+                RefusalKind::Invalid,
+                format!("action: {:?} is unknown; this service can ask for {known}", clean(name)),
+            )
+        }
     }
 }

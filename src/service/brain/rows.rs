@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::protocol::firmware::{FirmwareState, UpdateStatus};
 use crate::protocol::{Device, ReqId};
 
 /// A device that the service has heard of.
@@ -75,17 +76,33 @@ pub enum Action {
     Reboot,
     /// `device/factoryReset`
     FactoryReset,
+    /// `firmware/download`
+    FirmwareDownload,
+    /// `firmware/update`
+    FirmwareUpdate,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Action; 2] = [Action::Reboot, Action::FactoryReset];
+    pub const ALL: [Action; 4] = [
+        Action::Reboot,
+        Action::FactoryReset,
+        Action::FirmwareDownload,
+        Action::FirmwareUpdate,
+    ];
+
+    /// True for download and update: these are ended by notifies, and a device does one at a time.
+    pub fn is_firmware(self) -> bool {
+        matches!(self, Action::FirmwareDownload | Action::FirmwareUpdate)
+    }
 
     /// Its name in the REST API.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Reboot => "device/reboot",
             Action::FactoryReset => "device/factoryReset",
+            Action::FirmwareDownload => "firmware/download",
+            Action::FirmwareUpdate => "firmware/update",
         }
     }
 
@@ -134,6 +151,49 @@ impl Status {
     }
 }
 
+/// What a device was last asked for a request, and is waited for: the steps of a firmware action (firmware actions
+/// reference). Reboot and factory reset begin with [`RequestStep::Initiate`] and end after [`RequestStep::Working`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestStep {
+    /// `device/update` with the description of the firmware; 204 leads on. Left out when there is none.
+    Update,
+    /// `observe` of `mgmt.firmware`; 200 leads on.
+    Observe,
+    /// The action itself; 202 leads on.
+    Initiate,
+    /// Nothing is asked: a notify, or for reboot and reset a manage, says how it ended.
+    Working,
+    /// `cancel` of the observation. What it is answered changes nothing any more.
+    Cancel,
+}
+
+impl RequestStep {
+    /// Every one, in their order.
+    pub const ALL: [RequestStep; 5] = [
+        RequestStep::Update,
+        RequestStep::Observe,
+        RequestStep::Initiate,
+        RequestStep::Working,
+        RequestStep::Cancel,
+    ];
+
+    /// Its name in the REST face.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RequestStep::Update => "update",
+            RequestStep::Observe => "observe",
+            RequestStep::Initiate => "initiate",
+            RequestStep::Working => "working",
+            RequestStep::Cancel => "cancel",
+        }
+    }
+
+    /// The step of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.as_str() == name)
+    }
+}
+
 /// How one device stands with one request. Times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusRow {
@@ -141,17 +201,24 @@ pub struct StatusRow {
     pub request: i64,
     /// The device.
     pub device: Device,
-    /// The request id on the wire, this device's own; kept when the request is published again.
+    /// What it was last asked.
+    pub step: RequestStep,
+    /// Since when.
+    pub step_ms: i64,
+    /// The request id on the wire, this device's and this step's own; kept when the message is published again.
     pub req_id: ReqId,
     /// Where it stands.
     pub status: Status,
+    /// How it ends when the cancel of the observation is answered: the device has said what there is to say.
+    pub outcome: Option<Status>,
     /// The last return code of the device.
     pub rc: Option<u16>,
     /// Why it stands so, in words.
     pub message: Option<String>,
     /// When it was asked for.
     pub requested_ms: i64,
-    /// When the broker took it over (PUBACK); until then it is published again after a lost session.
+    /// When the broker took the present step's message over (PUBACK); until then it is published again after a lost
+    /// session.
     pub sent_ms: Option<i64>,
     /// When the device answered 202.
     pub accepted_ms: Option<i64>,
@@ -159,6 +226,10 @@ pub struct StatusRow {
     pub completed_ms: Option<i64>,
     /// When anything here last changed.
     pub updated_ms: i64,
+    /// `mgmt.firmware.state` as notified while the device worked on this.
+    pub state: Option<FirmwareState>,
+    /// `mgmt.firmware.updateStatus` as notified while the device worked on this.
+    pub update_status: Option<UpdateStatus>,
 }
 
 impl StatusRow {

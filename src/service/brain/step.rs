@@ -73,12 +73,16 @@ pub struct Incoming {
 pub struct NewRequest {
     /// `device/reboot`, `device/factoryReset`, ...
     pub action: String,
-    /// As given; reboot and reset have none, and ignore what is here.
+    /// As given: for a firmware action `{"name": "uri", "value": "..."}` and the like. Reboot and reset have none, and
+    /// ignore what is here.
     pub parameters: Vec<Value>,
     /// The devices, 1 to [`super::MAX_REQUEST_DEVICES`].
     pub devices: Vec<Device>,
-    /// Seconds, 1 to [`super::MAX_TIMEOUT`]; [`super::DEFAULT_TIMEOUT`] when not given.
+    /// Seconds, 1 to [`super::MAX_TIMEOUT`]; [`super::DEFAULT_TIMEOUT`] or [`super::DEFAULT_FIRMWARE_TIMEOUT`] when
+    /// not given.
     pub timeout: Option<u64>,
+    /// `override`: calls off everything that is in progress with these devices first.
+    pub overrides: bool,
 }
 
 /// What an operator's call led to.
@@ -114,6 +118,8 @@ pub enum RefusalKind {
     NotSupported,
     /// 404: no such device or request.
     NotFound,
+    /// 409: a device has a firmware action in progress.
+    Conflict,
     /// 501: the service cannot do this yet.
     NotBuilt,
     /// 503: too much is in progress.

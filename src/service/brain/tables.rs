@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use super::rows::{Change, DeviceRow, RequestRow, Rows, StatusRow};
+use super::CANCEL_PATIENCE_MS;
+use super::rows::{Change, DeviceRow, RequestRow, RequestStep, Rows, StatusRow};
 use crate::protocol::{Device, ReqId};
 
 /// Something whose time has come.
@@ -13,6 +14,8 @@ pub(super) enum Due {
     Dormant(Device),
     /// The timeout of a request has passed.
     Timeout(i64),
+    /// A device has not answered the cancel of an observation.
+    Unanswered(i64, Device),
 }
 
 /// A status row's key: the request's number and the device.
@@ -108,6 +111,7 @@ impl Tables {
             if row.sent_ms.is_none() {
                 self.unsent.insert(key.clone());
             }
+            self.due.extend(unanswered(&row));
         }
         self.req_ids.insert(row.req_id.clone(), key.clone());
         self.statuses.insert(key, row);
@@ -119,6 +123,9 @@ impl Tables {
         self.unsent.remove(key);
         if row.is_complete() {
             return;
+        }
+        if let Some(due) = unanswered(&row) {
+            self.due.remove(&due);
         }
         if let Some(open) = self.open.get_mut(&row.device) {
             open.remove(&row.request);
@@ -237,6 +244,12 @@ impl Tables {
         let (at, due) = self.due.first()?;
         (*at <= now_ms).then(|| due.clone())
     }
+}
+
+/// When the patience with a cancel ends.
+fn unanswered(row: &StatusRow) -> Option<(i64, Due)> {
+    let at = row.step_ms.saturating_add(CANCEL_PATIENCE_MS);
+    (row.step == RequestStep::Cancel).then(|| (at, Due::Unanswered(row.request, row.device.clone())))
 }
 
 /// The first device in the order of type and id: '-' is the smallest character that a name may hold.

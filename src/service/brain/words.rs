@@ -1,6 +1,7 @@
 //! What happened, in words for a person.
 
 use crate::protocol::Report;
+use crate::protocol::firmware::{FirmwareState, UpdateStatus};
 use crate::protocol::manage::Manage;
 
 /// The longest text of a line, in characters.
@@ -72,6 +73,28 @@ fn manage(manage: &Manage) -> String {
         takes => facts.push(format!("takes {}", takes.join(" and "))),
     }
     format!("is managed ({})", facts.join(", "))
+}
+
+/// `mgmt.firmware.state` in words.
+pub fn state_in_words(state: FirmwareState) -> &'static str {
+    match state {
+        FirmwareState::Idle => "idle",
+        FirmwareState::Downloading => "downloading",
+        FirmwareState::Downloaded => "downloaded",
+    }
+}
+
+/// `mgmt.firmware.updateStatus` in words.
+pub fn update_status_in_words(status: UpdateStatus) -> &'static str {
+    match status {
+        UpdateStatus::Success => "success",
+        UpdateStatus::InProgress => "in progress",
+        UpdateStatus::OutOfMemory => "out of memory",
+        UpdateStatus::ConnectionLost => "connection lost",
+        UpdateStatus::VerificationFailed => "verification failed",
+        UpdateStatus::UnsupportedImage => "unsupported image",
+        UpdateStatus::InvalidUri => "invalid URI",
+    }
 }
 
 /// Seconds as a person says them: `24 h`, `90 min`, `3601 s`.

@@ -84,7 +84,10 @@ fn put_request(transaction: &Transaction<'_>, row: &RequestRow) -> Result<(), Re
 
 fn put_status(transaction: &Transaction<'_>, row: &StatusRow) -> Result<(), RegistryError> {
     transaction
-        .prepare_cached("INSERT OR REPLACE INTO statuses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO statuses
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        )?
         .execute(params![
             row.request,
             row.device.type_id(),
@@ -98,6 +101,11 @@ fn put_status(transaction: &Transaction<'_>, row: &StatusRow) -> Result<(), Regi
             row.accepted_ms,
             row.completed_ms,
             row.updated_ms,
+            row.step.as_str(),
+            row.step_ms,
+            row.outcome.map(|outcome| outcome as i64),
+            row.state.map(|state| state as i64),
+            row.update_status.map(|status| status as i64),
         ])?;
     Ok(())
 }

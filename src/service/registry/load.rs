@@ -2,9 +2,11 @@
 
 use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use super::super::brain::{Action, DeviceRow, Managed, RequestRow, Rows, Status, StatusRow};
+use super::super::brain::{Action, DeviceRow, Managed, RequestRow, RequestStep, Rows, Status, StatusRow};
 use super::RegistryError;
+use crate::protocol::firmware::Firmware;
 use crate::protocol::{Device, ReqId};
 
 /// Everything that the brain works on.
@@ -89,13 +91,18 @@ fn request_row(row: &Row<'_>) -> Result<RequestRow, RegistryError> {
 }
 
 fn status_row(row: &Row<'_>) -> Result<StatusRow, RegistryError> {
-    let status: i64 = row.get("status")?;
+    let step: String = row.get("step")?;
+    let outcome: Option<i64> = row.get("outcome")?;
+    let notified = notified(row)?;
     Ok(StatusRow {
         request: row.get("request")?,
         device: device(row)?,
+        step: RequestStep::parse(&step)
+            .ok_or_else(|| RegistryError::Damaged(format!("a device status at the step {step:?}")))?,
+        step_ms: row.get("step_ms")?,
         req_id: req_id(row.get("req_id")?)?,
-        status: Status::from_number(status)
-            .ok_or_else(|| RegistryError::Damaged(format!("a device status of {status}")))?,
+        status: status(row.get("status")?)?,
+        outcome: outcome.map(status).transpose()?,
         rc: row.get("rc")?,
         message: row.get("message")?,
         requested_ms: row.get("requested_ms")?,
@@ -103,7 +110,25 @@ fn status_row(row: &Row<'_>) -> Result<StatusRow, RegistryError> {
         accepted_ms: row.get("accepted_ms")?,
         completed_ms: row.get("completed_ms")?,
         updated_ms: row.get("updated_ms")?,
+        state: notified.state,
+        update_status: notified.update_status,
     })
+}
+
+fn status(number: i64) -> Result<Status, RegistryError> {
+    Status::from_number(number).ok_or_else(|| RegistryError::Damaged(format!("a device status of {number}")))
+}
+
+/// The numbers of the columns `state` and `update_status`, read as they are read from the wire.
+fn notified(row: &Row<'_>) -> Result<Firmware, RegistryError> {
+    let mut members = Map::new();
+    for (column, member) in [("state", "state"), ("update_status", "updateStatus")] {
+        if let Some(number) = row.get::<_, Option<i64>>(column)? {
+            members.insert(member.to_owned(), number.into());
+        }
+    }
+    Firmware::parse("statuses", Value::Object(members))
+        .map_err(|malformed| RegistryError::Damaged(format!("a device status: {malformed}")))
 }
 
 fn req_id(text: String) -> Result<ReqId, RegistryError> {

@@ -21,9 +21,13 @@ use super::brain::Rows;
 pub use diagnostics::{ErrorCode, Log, MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES};
 
 /// The schema that this version reads and writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
-const SCHEMA: &str = "
+/// The schemas: each makes the one before it into its own, beginning with nothing. One that was released stays as it is.
+const SCHEMAS: [&str; VERSION as usize] = [FIRST, SECOND];
+
+/// 0.1: reboot and factory reset.
+const FIRST: &str = "
 CREATE TABLE devices (
     type_id TEXT NOT NULL, device_id TEXT NOT NULL,
     registered_ms INTEGER NOT NULL, last_seen_ms INTEGER NOT NULL,
@@ -56,6 +60,17 @@ CREATE TABLE error_codes (
     received_ms INTEGER NOT NULL, code INTEGER NOT NULL, req_id TEXT
 ) STRICT;
 CREATE INDEX error_codes_of_device ON error_codes (type_id, device_id, id);
+";
+
+/// 0.2: firmware actions, which have steps.
+const SECOND: &str = "
+ALTER TABLE statuses ADD COLUMN step TEXT NOT NULL DEFAULT 'initiate';
+ALTER TABLE statuses ADD COLUMN step_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE statuses ADD COLUMN outcome INTEGER;
+ALTER TABLE statuses ADD COLUMN state INTEGER;
+ALTER TABLE statuses ADD COLUMN update_status INTEGER;
+UPDATE statuses SET step_ms = updated_ms;
+UPDATE statuses SET step = 'working' WHERE accepted_ms IS NOT NULL;
 ";
 
 /// Why the registry cannot be used.
@@ -102,9 +117,11 @@ impl Registry {
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        if found == 0 {
+        if found < VERSION {
             let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
+            for schema in SCHEMAS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+                transaction.execute_batch(schema)?;
+            }
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }

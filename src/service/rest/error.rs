@@ -45,6 +45,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
             RefusalKind::NotSupported => StatusCode::FORBIDDEN,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
+            RefusalKind::Conflict => StatusCode::CONFLICT,
             RefusalKind::NotBuilt => StatusCode::NOT_IMPLEMENTED,
             RefusalKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::super::brain::{Event, NewRequest, Reply, RequestRow, StatusRow};
+use super::super::brain::{Event, NewRequest, Reply, RequestRow, StatusRow, state_in_words, update_status_in_words};
 use super::super::shell::Shell;
 use super::error::ApiError;
 use super::page::{Page, Parameters, parameters};
@@ -34,10 +34,11 @@ pub(super) async fn create(
             .map_err(|_| ApiError::invalid("timeout: must be seconds"))?;
         request.timeout = Some(seconds);
     }
-    if given.remove("override").is_some_and(|value| value != "false") {
-        let message = "override: is for firmware actions, which are not built yet in this service";
-        return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, message));
-    }
+    request.overrides = match given.remove("override").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::invalid("override: must be true or false")),
+    };
     let reply = api.shell.lock().call(Event::Create(request))??;
     let Reply::Created { id } = reply else {
         return Err(ApiError::new(
@@ -71,6 +72,7 @@ fn read_request(body: &[u8]) -> Result<NewRequest, ApiError> {
             parameters,
             devices: devices.collect::<Result<_, _>>()?,
             timeout,
+            overrides: false,
         })
     };
     read().map_err(|malformed| ApiError::invalid(malformed.to_string()))
@@ -188,6 +190,13 @@ fn status_object(row: &StatusRow) -> Value {
     }
     if let Some(message) = &row.message {
         object.insert("message".into(), message.as_str().into());
+    }
+    object.insert("step".into(), row.step.as_str().into());
+    if let Some(state) = row.state {
+        object.insert("state".into(), state_in_words(state).into());
+    }
+    if let Some(status) = row.update_status {
+        object.insert("updateStatus".into(), update_status_in_words(status).into());
     }
     object.insert("reqId".into(), row.req_id.as_str().into());
     for (name, at) in [

@@ -199,9 +199,11 @@ pub(super) fn send(work: &mut Work<'_>) {
     });
 }
 
-/// Only a managed device tells anything, and only one notify at a time: two could overtake each other.
+/// Only a managed device tells anything, only one notify at a time (two could overtake each other), and only what is on
+/// the disk: the next run would not know what was told, and might come to another end.
 fn may_send(work: &Work<'_>) -> bool {
     work.v.observation.pending.is_none()
+        && work.will_be_saved()
         && work.v.lifecycle.managed.is_some()
         && work.d.observed.iter().any(|known| known.changes > 0)
         && work.may_publish()

@@ -82,8 +82,8 @@ fn ask_again(work: &mut Work<'_>, mut reboot: RebootState) {
 fn happened(work: &mut Work<'_>, reboot: &RebootState) {
     let short = reboot.asked() < SHORT_BOOT;
     let count = match short {
-        // An update's reboot is no sign of a loop.
-        true if reboot.requests.is_empty() => work.d.short_boots,
+        // An update's own reboot is no sign of a loop; one that was asked for without a request id may be.
+        true if reboot.requests.is_empty() && work.d.update().is_some() => work.d.short_boots,
         true => work.d.short_boots.saturating_add(1),
         false => 0,
     };

@@ -727,3 +727,23 @@ fn a_restart_after_any_step_of_an_update_ends_in_the_same_outcome() {
         );
     }
 }
+
+#[test]
+fn the_fall_back_outside_the_agent_knows_of_the_slot_before_rauc_writes_it() {
+    let driver = Driver::installing();
+    assert_eq!(driver.marker.as_ref().unwrap().slot, "rootfs.1");
+}
+
+#[test]
+fn a_marker_that_outlived_its_update_is_removed_at_the_next_start() {
+    let mut driver = Driver::on_trial();
+    let left = driver.marker.clone();
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    driver.marked(Ok(()));
+    driver.marker = left;
+    driver.restart();
+    assert!(driver.marker.is_none(), "else a slot that is marked good would be left");
+}

@@ -263,3 +263,21 @@ fn what_the_service_sets_itself_is_not_notified() {
     download(&mut driver, None);
     assert_eq!(driver.answer_notifies(200), [json!({"state": 1})]);
 }
+
+#[test]
+fn nothing_is_told_that_the_disk_does_not_have() {
+    let mut driver = whole();
+    download(&mut driver, None);
+    driver.answer_notifies(200);
+    driver.published.clear();
+    driver.disk_full = true;
+    let op = driver.downloads.last().unwrap().0;
+    driver.event(Event::Downloaded {
+        op,
+        end: DownloadEnd::Done,
+    });
+    assert!(driver.on("notify").is_empty());
+    driver.disk_full = false;
+    driver.pass(Duration::from_secs(6));
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 2})]);
+}

@@ -354,6 +354,19 @@ fn the_fourth_reboot_within_four_short_boots_is_refused_until_the_device_was_up_
 }
 
 #[test]
+fn a_fourth_short_boot_is_refused_to_requests_without_an_id_too() {
+    let mut driver = Driver::managed();
+    driver.host_reboots("boot-2");
+    for n in 0..3 {
+        driver.receive("iotdm-1/mgmt/initiate/device/reboot", "{}");
+        driver.reboot_ends(RebootOutcome::Accepted);
+        driver.host_reboots(&format!("boot-{}", n + 3));
+    }
+    driver.receive("iotdm-1/mgmt/initiate/device/reboot", "{}");
+    assert_eq!(driver.reboots.len(), 3);
+}
+
+#[test]
 fn an_answer_of_logind_from_an_earlier_run_means_nothing() {
     let mut driver = Driver::managed();
     driver.ask_reboot("r1");

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use iotdm::agent::event::Message;
+use iotdm::agent::firmware::{self, WhenToReboot};
 use iotdm::agent::{
-    AckId, After, Agent, CommandId, Disk as Says, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
+    AckId, After, Agent, CommandId, Disk as Says, Durable, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
 };
 use iotdm::protocol::Address;
 use iotdm::protocol::model::DeviceInfo;
@@ -14,7 +15,8 @@ use crate::broker::{Cut, Who};
 use crate::client::Told;
 use crate::counts::Thing;
 use crate::disk::Disk;
-use crate::faults::Fault;
+use crate::faults::{Fault, Plan};
+use crate::host::{Content, Host};
 use crate::logind::Logind;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
@@ -37,6 +39,9 @@ pub struct Device {
     pub stopping: bool,
     pub disk: Disk,
     pub logind: Logind,
+    pub host: Host,
+    /// The time of day at which an update may reboot.
+    window: bool,
     pub process: Option<Process>,
     settings: Settings,
 }
@@ -48,6 +53,8 @@ pub struct Process {
     /// Which of the planned deadlines counts.
     deadline: u64,
     acknowledged: BTreeSet<AckId>,
+    /// The health that it watches.
+    pub watch: Option<OpId>,
     /// Publishes without an end.
     publishes: BTreeSet<PublishId>,
     /// Local commands without a reply.
@@ -71,7 +78,7 @@ enum Written {
 }
 
 impl Device {
-    pub fn new(random: &mut Random) -> Self {
+    pub fn new(random: &mut Random, plan: &Plan) -> Self {
         let uptime = random.pick(&[20, 120, 500, 1200, 100_000]) * 1000;
         Device {
             up: true,
@@ -81,6 +88,8 @@ impl Device {
             stopping: false,
             disk: Disk::new(),
             logind: Logind::default(),
+            host: Host::new(random),
+            window: false,
             process: None,
             settings: Settings {
                 address: Address::Device(DEVICE.parse().expect("a name")),
@@ -88,7 +97,7 @@ impl Device {
                 metadata: None,
                 device_info: DeviceInfo::default(),
                 reboot_enabled: true,
-                firmware: iotdm::agent::firmware::Settings::default(),
+                firmware: firmware_settings(random, plan),
                 boot_id: "boot-1".into(),
             },
         }
@@ -108,6 +117,20 @@ impl Device {
         }
     }
 
+    /// Whether this boot runs.
+    pub fn is_up_in(&self, boot: u32) -> bool {
+        self.up && self.boot == boot
+    }
+
+    /// Whether the agent marks ordinary boots good.
+    pub fn marks_good(&self) -> bool {
+        self.settings.firmware.mark_good
+    }
+
+    pub fn firmware(&self) -> &firmware::Settings {
+        &self.settings.firmware
+    }
+
     /// The next boot begins.
     pub fn boots(&mut self, now: u64, clock: bool) {
         self.up = true;
@@ -120,11 +143,59 @@ impl Device {
     }
 }
 
+fn firmware_settings(random: &mut Random, plan: &Plan) -> firmware::Settings {
+    if !plan.firmware {
+        return firmware::Settings::default();
+    }
+    firmware::Settings {
+        supported: Ok(()),
+        mark_good: !random.one_in(8),
+        allow_http: false,
+        reboot: random.pick(&[
+            WhenToReboot::Now,
+            WhenToReboot::Now,
+            WhenToReboot::Now,
+            WhenToReboot::Window,
+            WhenToReboot::Manual,
+        ]),
+        trial: Duration::from_secs(random.pick(&[150, 600, 1800])),
+        units: vec!["app.service".to_owned()],
+        require_service: random.one_in(2),
+    }
+}
+
+/// Whether the host changes with this step.
+fn is_critical(event: &Event, step: &Step) -> bool {
+    let changes = matches!(
+        event,
+        Event::RebootEnded { .. }
+            | Event::Started
+            | Event::Downloaded { .. }
+            | Event::Surveyed { .. }
+            | Event::Installed { .. }
+            | Event::Marked { .. }
+    );
+    let begins = |after: &After| matches!(after, After::Reboot(_) | After::Install { .. } | After::Mark(..));
+    changes || step.after.iter().any(begins)
+}
+
+/// Whether the service describes an image.
+fn is_description(event: &Event) -> bool {
+    matches!(event, Event::Message(message) if message.topic.ends_with("device/update"))
+}
+
 impl World {
     /// systemd starts the agent.
     pub fn agent_starts(&mut self) {
         if self.device.process.is_some() || !self.device.up || self.device.stopping {
             return;
+        }
+        if self.device.host.image().content == Content::NoAgent {
+            return note!(self, "the agent of this image does not start");
+        }
+        let newer = self.device.host.image().newer;
+        if self.device.disk.read_by(newer) {
+            self.counts.add(Thing::NewerState);
         }
         let (durable, owed) = self.device.disk.read();
         note!(self, "the agent starts in boot {}", self.device.boot);
@@ -136,17 +207,41 @@ impl World {
             run: self.clients[Who::Agent as usize].run,
             deadline: 0,
             acknowledged: BTreeSet::new(),
+            watch: None,
             publishes: BTreeSet::new(),
             commands: BTreeSet::new(),
         });
         self.agent_handles(Event::Started, None);
+        let window = self.device.window;
+        self.agent_handles(Event::Window(window), None);
+    }
+
+    /// The run of the agent that is carrying out a step.
+    pub fn agent_run(&self) -> u64 {
+        self.device.process.as_ref().expect("it carries out a step").run
+    }
+
+    pub fn is_run(&self, run: u64) -> bool {
+        self.device.process.as_ref().is_some_and(|process| process.run == run)
+    }
+
+    /// The time of day at which an update may reboot begins or ends.
+    pub fn window_turns(&mut self) {
+        self.device.window = !self.device.window;
+        let window = self.device.window;
+        self.agent_handles(Event::Window(window), None);
+        self.agent_handles(Event::InhibitorsChanged, None);
+        self.at(self.now + 10 * 60_000, Happening::WindowTurns);
     }
 
     pub fn agent_is_told(&mut self, told: Told) {
         match told {
             Told::Connected { session_present } => self.agent_handles(Event::Connected { session_present }, None),
             Told::Subscribed { .. } => self.agent_handles(Event::Subscribed, None),
-            Told::Disconnected => self.agent_handles(Event::Disconnected, None),
+            Told::Disconnected => {
+                self.nothing_is_held();
+                self.agent_handles(Event::Disconnected, None);
+            }
             Told::Published(id) => self.agent_publish_ended(Event::Published(PublishId(id)), id),
             Told::NotPublished(id) => self.agent_publish_ended(Event::NotPublished(PublishId(id)), id),
             Told::Message { message, dup, token } => {
@@ -158,6 +253,7 @@ impl World {
                     dup,
                     ack: AckId(token),
                 });
+                self.observe_arrives(&message);
                 self.agent_handles(event, Some(message.number));
             }
         }
@@ -212,11 +308,14 @@ impl World {
         let mut step = process.agent.handle(now, &event, Says::Works);
         self.describe(&event, &step);
         self.count_steps();
-        let critical = matches!(event, Event::RebootEnded { .. } | Event::Started)
-            || step.after.iter().any(|after| matches!(after, After::Reboot(_)));
+        let critical = is_critical(&event, &step);
         if self.dies(Point::Owe, critical) {
             return;
         }
+        let before = match step.commit {
+            Some(_) => self.device.disk.durable.clone(),
+            None => Durable::default(),
+        };
         match self.write(&step, &event, critical) {
             Written::Died => return,
             Written::Refused if step.commit.is_some() => {
@@ -232,6 +331,7 @@ impl World {
         }
         if let Some(durable) = &step.commit {
             self.committed(durable, message);
+            self.firmware_committed(&before, durable, is_description(&event));
             self.written(&step);
         }
         if self.dies(Point::Adopt, critical) {
@@ -289,6 +389,7 @@ impl World {
         match after {
             After::Ack(ack) => {
                 assert!(process.acknowledged.insert(ack), "a message is acknowledged twice");
+                self.request_is_taken(ack);
                 self.acknowledge(Who::Agent, ack.0);
             }
             After::Reboot(op) => {
@@ -314,12 +415,14 @@ impl World {
                 assert!(process.commands.remove(&command), "a command has one reply");
             }
             After::Effect(Effect::Say(say)) => note!(self, "  log: {}", say.text),
-            // No firmware in this world yet.
-            After::Effect(Effect::Survey(..) | Effect::Watch(_) | Effect::Marker(_) | Effect::Discard)
-            | After::Download(..)
-            | After::Install { .. }
-            | After::Rejoin(_)
-            | After::Mark(..) => unreachable!("firmware is switched off"),
+            After::Effect(Effect::Survey(op, purpose)) => self.survey_begins(op, purpose),
+            After::Effect(Effect::Watch(watch)) => self.watch_begins(watch),
+            After::Effect(Effect::Marker(marker)) => self.marker_is_written(marker),
+            After::Effect(Effect::Discard) => self.device.host.file = None,
+            After::Download(op, image) => self.download_begins(op, image),
+            After::Install { op, image, transaction } => self.install_begins(op, image, transaction),
+            After::Rejoin(op) => self.rejoin_begins(op),
+            After::Mark(op, marks) => self.marks_begin(op, marks),
         }
     }
 

@@ -96,7 +96,7 @@ impl World {
         if !client.alive || client.run != run || client.connection.is_some() {
             return;
         }
-        if self.broker.down || self.parted {
+        if self.broker.down || self.parted || (who == Who::Agent && self.is_cut_off()) {
             let at = self.now + self.random.skewed(500, 30_000);
             self.at(at, Happening::Connects { who, run });
             return self.tell(who, run, Told::Disconnected);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use iotdm::agent::{Durable, OweId};
+use serde_json::Value;
 
 use crate::random::Random;
 
@@ -33,6 +34,10 @@ pub struct Disk {
     state: Vec<u8>,
     /// The same, as a value.
     pub durable: Durable,
+    /// What the agent that wrote it knows of.
+    pub written: Durable,
+    /// The agent is a newer one.
+    newer: bool,
     synced: BTreeMap<OweId, Vec<u8>>,
     /// Written by the process, with the time; not on the medium yet.
     unsynced: Vec<(u64, Change)>,
@@ -112,8 +117,15 @@ impl Disk {
             return false;
         }
         self.sync();
+        self.written = durable.clone();
         self.state = durable.to_json();
+        let was = marks(&self.durable);
         self.durable = durable.clone();
+        if self.newer {
+            self.state = newer(&self.state);
+            self.durable = Durable::from_json(&self.state).expect("a newer one writes what can be read");
+        }
+        assert!(was <= marks(&self.durable), "what a newer agent wrote is gone");
         true
     }
 
@@ -133,12 +145,47 @@ impl Disk {
         before.into_keys().filter(|id| !self.synced.contains_key(id)).collect()
     }
 
+    pub fn is_full(&self) -> bool {
+        self.refuses == Refuses::Everything
+    }
+
+    /// The agent that starts is a newer one, or not. True when an older one finds what a newer one has written.
+    pub fn read_by(&mut self, newer: bool) -> bool {
+        self.newer = newer;
+        !newer && marks(&self.durable) > 0
+    }
+
     /// What a start finds.
     pub fn read(&self) -> (Durable, Vec<(OweId, Vec<u8>)>) {
         let durable = Durable::from_json(&self.state).expect("what was written can be read");
         assert_eq!(durable, self.durable, "what was written is what is read");
         (durable, self.outbox().into_iter().collect())
     }
+}
+
+/// The member that only a newer agent knows.
+const NEWER: &str = "seen_by_a_newer_agent";
+
+/// What a newer agent makes of a state: more members, everywhere.
+fn newer(state: &[u8]) -> Vec<u8> {
+    let mut state: Value = serde_json::from_slice(state).expect("a state");
+    state[NEWER] = true.into();
+    for place in ["/firmware", "/exclusive/update", "/exclusive/update/reboot", "/exclusive/reboot"] {
+        if let Some(object) = state.pointer_mut(place).and_then(Value::as_object_mut) {
+            object.insert(NEWER.to_owned(), true.into());
+        }
+    }
+    for list in ["/observed", "/handled"] {
+        for item in state.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            item[NEWER] = true.into();
+        }
+    }
+    serde_json::to_vec(&state).expect("it was read")
+}
+
+/// How many of its marks a newer agent has left where nothing may remove them.
+fn marks(durable: &Durable) -> usize {
+    usize::from(durable.extra.contains_key(NEWER))
 }
 
 fn apply(outbox: &mut BTreeMap<OweId, Vec<u8>>, change: &Change) {

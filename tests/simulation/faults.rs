@@ -2,12 +2,15 @@
 //! its own mix, so that rare things meet each other.
 
 use iotdm::agent::durable::Wish;
+use iotdm::agent::firmware::WhenToReboot;
+use iotdm::agent::firmware::record::Phase;
 use iotdm::protocol::{Address, Request, ToDevice};
 
 use crate::agent::DEVICE;
 use crate::broker::{Cut, Message, Who};
 use crate::counts::Thing;
 use crate::disk::Refuses;
+use crate::host::RESCUE;
 use crate::logind::How;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
@@ -37,6 +40,26 @@ pub struct Plan {
     pub cut_then: u64,
     /// Somebody on the host asks for a manage right before one in so many requests.
     manage_first: u64,
+    /// The host takes firmware, and the operator has some.
+    pub firmware: bool,
+    pub images_are_good: bool,
+    pub server_is_good: bool,
+    /// A look at the host fails once in so many times.
+    pub survey_fails: u64,
+    /// RAUC refuses once in so many times.
+    pub rauc_fails: u64,
+    /// RAUC dies in one of so many installations.
+    pub rauc_dies: u64,
+    /// It takes one slot for the other now and then.
+    pub rauc_is_confused: bool,
+    /// A mark goes wrong once in so many times.
+    pub mark_fails: u64,
+    /// Somebody boots another system once in so many boots.
+    pub rescue: u64,
+    /// A good image has to arrive in the end.
+    pub last_push: bool,
+    /// Four plain reboots come after that.
+    pub plain_reboots: bool,
     /// How often each kind of fault is drawn.
     weights: [u64; KINDS],
     /// The operator asks again and again.
@@ -82,8 +105,10 @@ pub enum Fault {
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
         let weights = std::array::from_fn(|_| random.pick(&[0, 0, 1, 1, 3]));
+        let firmware = random.one_in(2);
+        let minutes = if firmware { [5, 10, 20, 40] } else { [1, 3, 10, 30] };
         Plan {
-            length: random.pick(&[1, 3, 10, 30]) * 60_000,
+            length: random.pick(&minutes) * 60_000,
             things: random.between(2, 12),
             slowest_packet: random.pick(&[20, 200, 5000]),
             slowest_owner: random.pick(&[0, 0, 50, 2000]),
@@ -94,6 +119,17 @@ impl Plan {
             disk_fills_then: random.pick(&[0, 0, 4]),
             cut_then: random.pick(&[0, 0, 3]),
             manage_first: random.pick(&[0, 0, 3]),
+            firmware,
+            images_are_good: random.one_in(3),
+            server_is_good: random.one_in(2),
+            survey_fails: random.pick(&[0, 0, 4]),
+            rauc_fails: random.pick(&[0, 0, 4]),
+            rauc_dies: random.pick(&[0, 0, 4]),
+            rauc_is_confused: random.one_in(12),
+            mark_fails: random.pick(&[0, 0, 2, 4]),
+            rescue: random.pick(&[0, 0, 0, 0, 4]),
+            last_push: random.one_in(4),
+            plain_reboots: random.one_in(8),
             weights,
             eager: random.one_in(8),
         }
@@ -121,6 +157,14 @@ impl World {
         } else {
             self.plan.length
         };
+        self.plan_campaign(start, length);
+        if self.plan.firmware {
+            self.at(start, Happening::WindowTurns);
+            self.at(start, Happening::TechnicianLooks);
+            if !self.device.marks_good() {
+                self.at(start, Happening::IntegratorMarks { boot: 1 });
+            }
+        }
         self.at(start + length, Happening::FaultsEnd);
     }
 
@@ -137,7 +181,7 @@ impl World {
         }
         let random = &mut self.random;
         match kind {
-            0 => Fault::Raw { kind: random.below(8) },
+            0 => Fault::Raw { kind: random.below(12) },
             1 => Fault::Again,
             2 | 3 => {
                 let who = random.pick(&[Who::Agent, Who::Agent, Who::Service]);
@@ -207,9 +251,7 @@ impl World {
             }
             Fault::PowerCut => self.power_is_cut(),
             Fault::OwnReboot => {
-                if self.device.up && self.device.logind.going.is_none() {
-                    self.logind_accepts(How::InTime, false);
-                }
+                self.reboot_by_hand();
             }
             Fault::ServiceDies => self.service_is_killed(),
             Fault::Manage => self.agent_is_commanded(true),
@@ -262,11 +304,43 @@ impl World {
                 let d = Request::Cancel(vec!["mgmt.firmware".into()]);
                 (d.kind(), format!(r#"{{"reqId":"raw-{number}"}}"#))
             }
-            _ => (ToDevice::Update, "nonsense".to_owned()),
+            7 => (ToDevice::Update, "nonsense".to_owned()),
+            8 => (ToDevice::FirmwareDownload, "{}".to_owned()),
+            9 => (ToDevice::FirmwareUpdate, "{}".to_owned()),
+            10 => (ToDevice::FirmwareDownload, format!(r#"{{"reqId":"raw-{number}"}}"#)),
+            _ => (ToDevice::FirmwareUpdate, format!(r#"{{"reqId":"raw-{number}"}}"#)),
         };
         let topic = kind.topic(&Address::Device(DEVICE.parse().expect("a name")));
         let message = self.message(&topic, payload.as_bytes());
         self.deliver_again(message, false);
+    }
+
+    /// Somebody at the console reboots. While RAUC installs, systemctl refuses that unless it is forced.
+    fn reboot_by_hand(&mut self) {
+        if !self.device.up || self.device.logind.going.is_some() {
+            return;
+        }
+        if self.device.host.rauc.installing.is_some() {
+            if !self.random.one_in(3) {
+                return;
+            }
+            self.counts.add(Thing::ForcedReboot);
+        }
+        if self.device.disk.durable.update().is_some_and(|update| update.phase == Phase::Installed) {
+            self.counts.add(Thing::HandReboot);
+        }
+        self.logind_accepts(How::InTime, false);
+    }
+
+    /// Where updates wait for somebody to reboot, somebody does; and nobody leaves a host in another system.
+    pub fn technician_looks(&mut self) {
+        let manual = self.device.firmware().reboot == WhenToReboot::Manual;
+        let update = self.device.disk.durable.update();
+        let waits = update.is_some_and(|update| update.phase == Phase::Installed && update.reboot.is_none());
+        if (manual && waits) || self.device.host.booted == RESCUE {
+            self.reboot_by_hand();
+        }
+        self.at(self.now + 5 * 60_000, Happening::TechnicianLooks);
     }
 
     /// A new message.
@@ -284,8 +358,10 @@ impl World {
     pub fn faults_end(&mut self) {
         note!(self, "-- no more faults");
         self.quiet = true;
+        self.quiet_since = self.now;
         self.parted = false;
         self.device.disk.refuses(self.now, Refuses::Nothing);
+        self.plan_last_push();
         for minutes in [1, 5, 10, 20] {
             self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
         }

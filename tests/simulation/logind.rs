@@ -201,6 +201,7 @@ impl World {
         self.agent_is_stopped(boot);
         self.device.disk.sync();
         self.host_rebooted();
+        self.rauc_ends();
         self.device.up = false;
         let takes = self.random.skewed(4000, 60_000);
         self.at(self.now + takes, Happening::HostIsUp);
@@ -214,6 +215,7 @@ impl World {
         note!(self, "the power is cut");
         self.counts.add(Thing::PowerCut);
         self.boot_is_short();
+        self.rauc_ends();
         for id in self.device.disk.power_cut(self.now, &mut self.random) {
             self.counts.add(Thing::OutboxCut);
             self.truth.owed.remove(&id);
@@ -231,6 +233,7 @@ impl World {
         let clock = !self.random.one_in(4);
         self.device.boots(self.now, clock);
         note!(self, "boot {} begins", self.device.boot);
+        self.host_boots();
         let boot = self.device.boot;
         let at = self.now + self.random.skewed(3000, 30_000);
         self.at(at, Happening::AgentStarts { boot });

@@ -15,10 +15,12 @@
 
 mod agent;
 mod broker;
+mod campaign;
 mod client;
 mod counts;
 mod disk;
 mod faults;
+mod host;
 mod logind;
 mod random;
 mod service;
@@ -35,6 +37,8 @@ use world::World;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 2000;
+/// So many show every row of the outcome table.
+const ROWS: u64 = 20_000;
 /// So many are taken at a time.
 const CHUNK: u64 = 50;
 
@@ -105,7 +109,11 @@ fn every_seed_keeps_every_promise() {
     }
     if seeds >= SEEDS {
         for (text, count) in total.all() {
-            assert!(count > 0, "no {text} in {seeds} seeds: the simulation has gone blind");
+            let rare = text.starts_with(counts::ROW) && seeds < ROWS;
+            assert!(
+                count > 0 || rare,
+                "no {text} in {seeds} seeds: the simulation has gone blind"
+            );
         }
     }
 }

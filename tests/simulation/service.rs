@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iotdm::protocol::Device;
 use iotdm::service::brain::{
-    AckToken, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, RequestRow, Rows, Service,
+    AckToken, Action, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, RequestRow, RequestStep, Rows, Service,
     Status, StatusRow,
 };
 
@@ -21,6 +21,8 @@ pub struct Operator {
     devices: BTreeMap<Device, DeviceRow>,
     requests: BTreeMap<i64, RequestRow>,
     statuses: BTreeMap<(i64, Device), StatusRow>,
+    /// The id on the wire of the action itself.
+    initiated: BTreeMap<i64, String>,
 }
 
 impl Operator {
@@ -31,7 +33,15 @@ impl Operator {
             devices: BTreeMap::new(),
             requests: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            initiated: BTreeMap::new(),
         }
+    }
+
+    /// The youngest request for such an action, and how the device stands with it.
+    pub fn youngest(&self, action: impl Fn(Action) -> bool) -> Option<(&RequestRow, &StatusRow)> {
+        let request = self.requests.values().rev().find(|row| action(row.action))?;
+        let status = self.statuses.values().find(|row| row.request == request.number)?;
+        Some((request, status))
     }
 
     fn rows(&self) -> Rows {
@@ -115,7 +125,7 @@ impl World {
         dies
     }
 
-    fn service_handles(&mut self, event: Event) {
+    pub fn service_handles(&mut self, event: Event) {
         let now = Now {
             unix_ms: i64::try_from(START * 1000 + self.now).expect("not that long"),
         };
@@ -153,8 +163,17 @@ impl World {
             Change::PutStatus(row) => {
                 let key = (row.request, row.device.clone());
                 let before = self.operator.statuses.insert(key, row.clone());
+                if matches!(row.step, RequestStep::Initiate | RequestStep::Working) {
+                    let req_id = row.req_id.as_str().to_owned();
+                    self.operator.initiated.insert(row.request, req_id);
+                }
                 if before.is_some_and(|before| before.status == Status::InProgress) && row.is_complete() {
-                    self.check_status(&row);
+                    let action = self.operator.requests[&row.request].action;
+                    match self.operator.initiated.get(&row.request).cloned() {
+                        Some(req_id) if action.is_firmware() => self.check_firmware_status(&row, &req_id),
+                        _ if action.is_firmware() => {}
+                        _ => self.check_status(&row),
+                    }
                 }
             }
             Change::DeleteRequest(number) => {
@@ -184,7 +203,7 @@ impl World {
             "the service does not have the device as managed"
         );
         for row in self.operator.statuses.values() {
-            self.check_ended(row);
+            self.check_ended(row, self.operator.requests[&row.request].action);
         }
         let rows = self.operator.service.as_ref().expect("the service runs").rows();
         assert_eq!(

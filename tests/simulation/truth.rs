@@ -1,12 +1,14 @@
 //! What really happened, seen from outside the brains, and the promises that are measured against it.
 
 mod answers;
+mod firmware;
+mod observation;
 mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use iotdm::agent::durable::RebootPhase;
-use iotdm::agent::{After, Durable, Event, OweId, Step};
+use iotdm::agent::{AckId, After, Durable, Event, OweId, Step, Verdict};
 use iotdm::protocol::{Address, ReqId, ToDevice, json};
 
 use crate::broker::Message;
@@ -34,6 +36,10 @@ pub struct Request {
     answered: Option<u16>,
     /// The answer that last reached the broker.
     at_broker: Option<u16>,
+    /// What it asks for.
+    reboot: bool,
+    /// It went with a session before the agent had acknowledged it.
+    gone: bool,
     /// The agent has taken it, in a step that was not cut short.
     taken: bool,
     /// The broker has its acknowledgement.
@@ -74,6 +80,12 @@ pub struct Truth {
     reboot_on_disk: bool,
     /// Reboots in a row that ended a short boot.
     short_boots: u32,
+    pub firmware: firmware::Firmware,
+    pub observation: observation::Observation,
+    /// What the agent was last told of the boot's health, and since when it is so.
+    pub told_health: Option<(Verdict, u64)>,
+    /// Firmware requests that wait for their acknowledgement, by it.
+    held: BTreeMap<AckId, String>,
     /// Steps in this second.
     steps: (u64, u32),
     /// Something was lost with a session, or somebody took the device out of management.
@@ -84,6 +96,11 @@ fn request_id(payload: &[u8]) -> Option<String> {
     let envelope = json::envelope(payload);
     let req_id = envelope.map_or_else(|malformed| malformed.req_id, |envelope| envelope.req_id);
     req_id.map(|req_id: ReqId| req_id.as_str().to_owned())
+}
+
+fn is_firmware(topic: &str) -> bool {
+    let parsed = ToDevice::parse(topic);
+    matches!(parsed, Ok((_, ToDevice::FirmwareDownload | ToDevice::FirmwareUpdate)))
 }
 
 fn is_reboot(topic: &str) -> bool {
@@ -107,7 +124,7 @@ impl World {
         if let Ok((_, ToDevice::Response)) = ToDevice::parse(&message.topic) {
             return;
         }
-        if reboot && self.truth.seen.len() < 16 {
+        if (reboot || is_firmware(&message.topic)) && self.truth.seen.len() < 16 {
             self.truth.seen.push(message.clone());
         }
         let Some(req_id) = request_id(&message.payload) else {
@@ -122,6 +139,8 @@ impl World {
             }
         }
         request.delivered += 1;
+        request.reboot = reboot;
+        request.gone = false;
         request.forgotten = false;
         request.delivered_in = boot;
     }
@@ -129,8 +148,9 @@ impl World {
     /// The disk has taken the durable memory.
     pub fn committed(&mut self, durable: &Durable, message: Option<u64>) {
         let boot = self.device.boot;
-        for handled in &durable.handled {
+        for handled in durable.handled.iter() {
             let request = self.truth.requests.entry(handled.req_id.clone()).or_default();
+            let is_reboot = handled.key.op == "reboot";
             let refusal = handled.answer.as_ref().is_some_and(|answer| answer.rc.0 != 202);
             if request.handled_in.is_none() && !refusal {
                 // Whatever it was refused for before a crash, it is carried out now.
@@ -143,6 +163,7 @@ impl World {
             }
             request.on_disk = rc;
             match rc {
+                _ if !is_reboot => {}
                 Some(202) => assert!(
                     first < boot || self.truth.accepted_in == Some(boot),
                     "202 although logind has not accepted"
@@ -156,7 +177,7 @@ impl World {
         if reboot.requests.len() > 1 {
             self.counts.add(Thing::Joined);
         }
-        if !before && reboot.requests.is_empty() {
+        if !before && reboot.requests.is_empty() && durable.update().is_none() {
             self.counts.add(Thing::NoReqId);
             let number = message.expect("a reboot begins with a message");
             assert!(self.truth.executed.insert(number), "a message is executed twice");
@@ -172,7 +193,7 @@ impl World {
 
     /// The broker has the acknowledgement of a message to the agent.
     pub fn acknowledged(&mut self, message: &Message) {
-        if is_reboot(&message.topic)
+        if (is_reboot(&message.topic) || is_firmware(&message.topic))
             && let Some(req_id) = request_id(&message.payload)
             && let Some(request) = self.truth.requests.get_mut(&req_id)
         {
@@ -198,9 +219,18 @@ impl World {
     pub fn check_acknowledged(&mut self, event: &Event, step: &Step) {
         let Event::Message(message) = event else { return };
         let acks = step.after.iter().filter(|after| **after == After::Ack(message.ack));
-        assert_eq!(acks.count(), 1, "a message is acknowledged once, full disk or not");
-        if !is_reboot(&message.topic) {
-            return;
+        let acks = acks.count();
+        if is_firmware(&message.topic) {
+            if acks == 0 {
+                let req_id = request_id(&message.payload).unwrap_or_default();
+                self.truth.held.insert(message.ack, req_id);
+                return;
+            }
+        } else {
+            assert_eq!(acks, 1, "a message is acknowledged once, full disk or not");
+            if !is_reboot(&message.topic) {
+                return;
+            }
         }
         let reboots = step.after.iter().any(|after| matches!(after, After::Reboot(_)));
         match request_id(&message.payload) {
@@ -214,7 +244,7 @@ impl World {
                     .iter()
                     .any(|handled| handled.req_id == req_id);
                 assert!(
-                    on_disk || !step.owe.is_empty() || self.agent_is_unsaved(),
+                    on_disk || !step.owe.is_empty() || self.agent_is_unsaved() || is_firmware(&message.topic),
                     "acknowledged, and nowhere on the disk"
                 );
             }
@@ -223,6 +253,22 @@ impl World {
                 assert!(!reboots, "executed although nobody knows whether it was before");
             }
             None => {}
+        }
+    }
+
+    /// The agent acknowledges a firmware request that has waited for a look at the host.
+    pub fn request_is_taken(&mut self, ack: AckId) {
+        if let Some(req_id) = self.truth.held.remove(&ack)
+            && let Some(request) = self.truth.requests.get_mut(&req_id)
+        {
+            request.taken = true;
+        }
+    }
+
+    /// The connection is gone, and with it everything that was to be acknowledged on it.
+    pub fn nothing_is_held(&mut self) {
+        for _ in std::mem::take(&mut self.truth.held) {
+            self.counts.add(Thing::HeldAck);
         }
     }
 
@@ -238,6 +284,10 @@ impl World {
         assert!(
             reboot.is_some_and(|reboot| reboot.phase == RebootPhase::Asked && reboot.boot_id == boot_id),
             "logind is asked, and that is not on the disk"
+        );
+        assert!(
+            self.device.host.rauc.installing.is_none(),
+            "logind is asked while RAUC installs"
         );
         self.truth.accepted_in = None;
     }
@@ -256,6 +306,8 @@ impl World {
     /// The process is gone. A refusal that did nothing and that the disk did not take is gone with it.
     pub fn process_died(&mut self) {
         self.device.disk.process_died();
+        self.truth.held.clear();
+        self.observation_died();
         let owed: BTreeSet<&String> = self.truth.owed.values().collect();
         for (req_id, request) in &mut self.truth.requests {
             let handled = request.handled_in.is_some();
@@ -315,7 +367,8 @@ impl World {
                 "{req_id} was refused, and reboots the host"
             );
         }
-        if short {
+        let own = self.device.disk.durable.update().is_some() && self.requests_of_reboot().is_empty();
+        if short && !own {
             self.truth.short_boots += 1;
             assert!(
                 self.truth.short_boots <= 3,

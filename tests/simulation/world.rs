@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use iotdm::agent::{OpId, RebootOutcome};
+use iotdm::agent::effect::{Mark, Purpose};
+use iotdm::agent::{InstallEnd, OpId, RebootOutcome, Survey, Verdict};
 
 use crate::agent::Device;
 use crate::broker::{Broker, Packet, Who};
@@ -82,6 +83,82 @@ pub enum Happening {
         boot: u32,
     },
     HostIsUp,
+    HostIsSurveyed {
+        run: u64,
+        op: OpId,
+        purpose: Purpose,
+    },
+    Surveyed {
+        run: u64,
+        op: OpId,
+        found: Box<Result<Survey, String>>,
+    },
+    Fetched {
+        run: u64,
+        op: OpId,
+        uri: String,
+        kind: u64,
+    },
+    RaucIsAsked {
+        run: u64,
+        op: OpId,
+        uri: String,
+        transaction: String,
+    },
+    SlotIsWritten {
+        number: u64,
+    },
+    SlotIsActivated {
+        number: u64,
+    },
+    RaucDies {
+        number: u64,
+        gently: bool,
+    },
+    InstallEnds {
+        run: u64,
+        op: OpId,
+        end: InstallEnd,
+    },
+    MarkIsMade {
+        boot: u32,
+        run: u64,
+        op: OpId,
+        marks: Vec<(Mark, String)>,
+        index: usize,
+    },
+    Marked {
+        run: u64,
+        op: OpId,
+        result: Result<(), String>,
+    },
+    HealthChanges {
+        boot: u32,
+        verdict: Verdict,
+    },
+    HealthIsTold {
+        run: u64,
+        op: OpId,
+    },
+    FallBackActs {
+        boot: u32,
+    },
+    ImageCrashes {
+        boot: u32,
+    },
+    IntegratorMarks {
+        boot: u32,
+    },
+    WindowTurns,
+    TechnicianLooks,
+    OperatorPushes,
+    LastPush {
+        image: Option<usize>,
+    },
+    PlainReboot {
+        slot: Option<usize>,
+        times: u32,
+    },
     ServiceStarts,
     ServiceDeadline {
         number: u64,
@@ -98,6 +175,8 @@ pub struct World {
     pub plan: Plan,
     /// No more faults: everything has to settle.
     pub quiet: bool,
+    /// Since when.
+    pub quiet_since: u64,
     /// The network lets nobody connect.
     pub parted: bool,
     pub broker: Broker,
@@ -121,7 +200,7 @@ struct Entry {
 }
 
 /// How long everything has to settle after the last fault.
-const SETTLE: u64 = 100 * 60 * 1000;
+const SETTLE: u64 = 120 * 60 * 1000;
 
 /// How long before the end nothing new begins.
 const LAST_WORDS: u64 = 60 * 1000;
@@ -132,11 +211,12 @@ impl World {
         let plan = Plan::draw(&mut random);
         World {
             now: 0,
-            device: Device::new(&mut random),
+            device: Device::new(&mut random, &plan),
             operator: Operator::new(),
             random,
             plan,
             quiet: false,
+            quiet_since: 0,
             parted: false,
             broker: Broker::default(),
             clients: Default::default(),
@@ -174,8 +254,8 @@ impl World {
                 end = self.now + SETTLE;
             }
             // A renewal that begins now would not be over at the end.
-            let too_late =
-                end - self.now.min(end) < LAST_WORDS && matches!(entry.happening, Happening::AgentDeadline { .. });
+            let begins = matches!(entry.happening, Happening::AgentDeadline { .. } | Happening::WindowTurns);
+            let too_late = end - self.now.min(end) < LAST_WORDS && begins;
             if !too_late {
                 self.happens(entry.happening);
             }
@@ -206,6 +286,37 @@ impl World {
             Happening::AgentIsStopped { boot } => self.agent_is_stopped(boot),
             Happening::HostIsDown { boot } => self.host_is_down(boot),
             Happening::HostIsUp => self.host_is_up(),
+            Happening::HostIsSurveyed { run, op, purpose } => self.host_is_surveyed(run, op, purpose),
+            Happening::Surveyed { run, op, found } => self.surveyed(run, op, *found),
+            Happening::Fetched { run, op, uri, kind } => self.fetched(run, op, uri, kind),
+            Happening::RaucIsAsked {
+                run,
+                op,
+                uri,
+                transaction,
+            } => self.rauc_is_asked(run, op, &uri, transaction),
+            Happening::SlotIsWritten { number } => self.slot_is_written(number),
+            Happening::SlotIsActivated { number } => self.slot_is_activated(number),
+            Happening::RaucDies { number, gently } => self.rauc_dies(number, gently),
+            Happening::InstallEnds { run, op, end } => self.install_ended(run, op, end),
+            Happening::MarkIsMade {
+                boot,
+                run,
+                op,
+                marks,
+                index,
+            } => self.mark_is_made(boot, run, op, marks, index),
+            Happening::Marked { run, op, result } => self.marked(run, op, result),
+            Happening::HealthChanges { boot, verdict } => self.health_changes(boot, verdict),
+            Happening::HealthIsTold { run, op } => self.health_is_told(run, op),
+            Happening::FallBackActs { boot } => self.fall_back_acts(boot),
+            Happening::ImageCrashes { boot } => self.image_crashes(boot),
+            Happening::IntegratorMarks { boot } => self.integrator_marks(boot),
+            Happening::WindowTurns => self.window_turns(),
+            Happening::TechnicianLooks => self.technician_looks(),
+            Happening::OperatorPushes => self.operator_pushes(),
+            Happening::LastPush { image } => self.last_push(image),
+            Happening::PlainReboot { slot, times } => self.plain_reboot(slot, times),
             Happening::ServiceStarts => self.service_starts(),
             Happening::ServiceDeadline { number } => self.service_deadline(number),
             Happening::Fault(fault) => self.fault(fault),

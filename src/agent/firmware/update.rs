@@ -73,6 +73,8 @@ pub(in crate::agent) fn recover(work: &mut Work<'_>) {
     if work.d.update().is_some() {
         look(work);
     } else {
+        // The run before may have died between the end of an update and this.
+        work.effect(Effect::Marker(None));
         keep_good(work);
     }
 }
@@ -163,6 +165,9 @@ pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> 
     set(work, update);
     status(work, FirmwareState::Downloaded, UpdateStatus::InProgress);
     work.say(Level::Info, Topic::Update, text);
+    // Before RAUC begins: from its end on any reboot, be it of a power cut, boots the new slot, and its agent may not
+    // start.
+    marker(work);
     if let Some(image) = super::image(work) {
         let op = step(work, Step::Install);
         work.begin(After::Install { op, image, transaction });

@@ -1,7 +1,8 @@
 //! What the agent tells the service: a 202 is the truth, a refusal is one, and no manage comes in between.
 
-use iotdm::protocol::{Response, ToService};
+use iotdm::protocol::{Response, ToDevice, ToService};
 
+use super::request_id;
 use crate::broker::Message;
 use crate::counts::Thing;
 use crate::logind::How;
@@ -15,7 +16,7 @@ impl World {
             Ok((_, ToService::Manage)) => {
                 for (req_id, request) in &self.truth.requests {
                     assert!(
-                        request.handled_in != Some(boot) || request.answered != Some(202),
+                        !request.reboot || request.handled_in != Some(boot) || request.answered != Some(202),
                         "a manage between the 202 of {req_id} and its reboot"
                     );
                 }
@@ -33,6 +34,7 @@ impl World {
                 let response = Response::parse(&message.payload).expect("the agent's own response");
                 self.check_answer(&response);
             }
+            Ok((_, ToService::Notify)) => self.check_notify(message),
             Ok(_) => {}
             Err(error) => panic!("published on no topic of the protocol: {error}"),
         }
@@ -51,6 +53,7 @@ impl World {
                 self.counts.add(thing);
             }
         }
+        self.observe_answered(response);
         let unsaved = self.agent_is_unsaved();
         let request = self
             .truth
@@ -62,6 +65,7 @@ impl World {
         if rc == 202 {
             let rebooted = request.handled_in.is_some_and(|first| first < boot);
             assert!(
+                !request.reboot || 
                 rebooted || self.truth.accepted_in == Some(boot),
                 "202 although logind has not accepted"
             );
@@ -71,7 +75,7 @@ impl World {
             );
         } else {
             assert!(
-                request.handled_in.is_none_or(|first| first == boot) || request.on_disk == Some(rc),
+                !request.reboot || request.handled_in.is_none_or(|first| first == boot) || request.on_disk == Some(rc),
                 "{rc} although the host has rebooted"
             );
             let coming = self
@@ -111,7 +115,7 @@ impl World {
                 let request = self.truth.requests.get_mut(response.req_id.as_str());
                 let request = request.expect("only requests are answered");
                 let before = request.at_broker.replace(response.rc.0);
-                let happened = response.rc.0 == 202 && request.handled_in.is_some_and(|first| first < message.boot);
+                let happened = request.reboot && response.rc.0 == 202 && request.handled_in.is_some_and(|first| first < message.boot);
                 // A service that has had an answer is past this: the request is accepted, or over (a reboot that did
                 // not happen, of which a power cut took the record, and which the next boot then takes for done).
                 assert!(
@@ -124,7 +128,7 @@ impl World {
                 self.truth.managed_in = message.boot;
                 for (req_id, request) in &self.truth.requests {
                     assert!(
-                        request.handled_in != Some(message.boot) || request.at_broker != Some(202),
+                        !request.reboot || request.handled_in != Some(message.boot) || request.at_broker != Some(202),
                         "the service takes {req_id} for complete"
                     );
                 }
@@ -137,6 +141,12 @@ impl World {
     pub fn lost(&mut self, message: &Message) {
         self.counts.add(Thing::MessageLost);
         self.truth.interrupted = true;
+        if ToDevice::parse(&message.topic).is_ok()
+            && let Some(req_id) = request_id(&message.payload)
+            && let Some(request) = self.truth.requests.get_mut(&req_id)
+        {
+            request.gone = true;
+        }
         if let Ok((_, ToService::Response)) = ToService::parse(&message.topic)
             && let Ok(response) = Response::parse(&message.payload)
             && let Some(request) = self.truth.requests.get_mut(response.req_id.as_str())

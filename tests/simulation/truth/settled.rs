@@ -1,8 +1,9 @@
 //! How requests end, and how everything stands long after the last fault.
 
-use iotdm::service::brain::{Status, StatusRow};
+use iotdm::service::brain::{Action, Status, StatusRow};
 
 use super::Request;
+use super::firmware::End;
 use crate::broker::Who;
 use crate::counts::Thing;
 use crate::world::{World, note};
@@ -27,12 +28,36 @@ impl World {
         }
     }
 
+    /// The service takes a firmware action for complete; `req_id` is the id that the action itself had on the wire.
+    pub fn check_firmware_status(&mut self, row: &StatusRow, req_id: &str) {
+        note!(self, "service: {req_id} is {:?}, {:?}", row.status, row.message);
+        let end = self.end_of(req_id);
+        let told = row.message.as_deref().unwrap_or_default();
+        match row.status {
+            Status::Success => {
+                self.counts.add(Thing::FirmwareDone);
+                assert_eq!(end, Some(End::Success), "the service has a success that is none");
+            }
+            Status::Failure => {
+                self.counts.add(Thing::FirmwareFailed);
+                if told.contains("updateStatus") {
+                    assert_eq!(end, Some(End::Failure), "the service has a failure that is none");
+                }
+            }
+            Status::TimedOut | Status::InProgress => {}
+        }
+    }
+
     /// How a request has ended.
-    pub fn check_ended(&self, row: &StatusRow) {
+    pub fn check_ended(&self, row: &StatusRow, action: Action) {
         assert!(row.is_complete(), "still in progress: {row:?}");
+        if action.is_firmware() {
+            return;
+        }
         let request = self.truth.requests.get(row.req_id.as_str());
         let accepted = request.is_some_and(|request| request.answered == Some(202) && !request.refused);
-        if accepted && !self.truth.interrupted {
+        let overridden = row.message.as_deref().is_some_and(|message| message.contains("overrides"));
+        if accepted && !overridden && !self.truth.interrupted {
             assert_ne!(row.status, Status::Failure, "it was accepted and has happened: {row:?}");
         }
     }
@@ -50,7 +75,7 @@ impl World {
             "not settled in the end: {status:?}"
         );
         assert_eq!((status.owed, status.answers_owed), (0, 0), "something is still owed");
-        assert_eq!(*process.agent.durable(), self.device.disk.durable);
+        assert_eq!(*process.agent.durable(), self.device.disk.written);
         assert!(self.device.disk.outbox_is_empty(), "records are left in the outbox");
         for client in &self.clients {
             assert!(client.is_idle(), "something waits in a session: {client:?}");
@@ -60,6 +85,7 @@ impl World {
             assert!(session.queue.is_empty(), "not acknowledged: {session:?}");
         }
         self.check_operator_settled();
+        self.check_firmware_settled();
         let (written, received) = (self.truth.logs_written, self.truth.logs_received);
         assert!(
             received >= written,
@@ -71,8 +97,8 @@ impl World {
                 "{req_id} was acknowledged, and nothing else"
             );
             let answered = request.answered.is_some() && request.answered == request.at_broker;
-            assert!(answered || request.forgotten, "{req_id} was not answered: {request:?}");
-            if let Some(first) = request.handled_in {
+            assert!(answered || request.forgotten || request.gone, "{req_id} was not answered: {request:?}");
+            if let Some(first) = request.handled_in.filter(|_| request.reboot) {
                 assert!(
                     request.answered == request.on_disk || request.forgotten,
                     "{req_id}: {request:?}"

@@ -1,0 +1,345 @@
+//! RAUC: it writes the other slot, marks, and tells of both. What it was asked to install goes on when the agent dies;
+//! it may die itself, and a power cut takes it with it. When it is done, that is on the disk before the boot loader is
+//! told.
+
+use std::collections::BTreeSet;
+
+use iotdm::agent::effect::{Image as Wanted, Mark, Purpose};
+use iotdm::agent::event::Slot as Told;
+use iotdm::agent::{Event, InstallEnd, OpId, Survey};
+use iotdm::protocol::firmware::UpdateStatus;
+
+use super::{Content, Image, RESCUE, SLOTS};
+use crate::counts::Thing;
+use crate::random::Random;
+use crate::world::{Happening, World, note};
+
+/// A slot, as its status file has it.
+#[derive(Debug)]
+pub struct Slot {
+    pub image: Image,
+    pub complete: bool,
+    /// How often it was written to its end.
+    count: u32,
+    pub transaction: Option<String>,
+}
+
+/// An installation.
+#[derive(Debug)]
+pub struct Installation {
+    number: u64,
+    to: usize,
+    image: Image,
+    pub transaction: String,
+    /// Which operation of which run of the agent waits for its end.
+    waiter: Option<(u64, OpId)>,
+}
+
+/// RAUC.
+#[derive(Debug)]
+pub struct Rauc {
+    pub slots: [Slot; 2],
+    /// It keeps the transaction with the slot (1.10 and later).
+    knows_transactions: bool,
+    pub installing: Option<Installation>,
+    /// Every transaction that it was ever asked for.
+    pub asked_for: BTreeSet<String>,
+}
+
+impl Rauc {
+    pub fn new(random: &mut Random) -> Self {
+        let slot = || Slot {
+            image: Image::good(),
+            complete: true,
+            count: 0,
+            transaction: None,
+        };
+        Rauc {
+            slots: [slot(), slot()],
+            knows_transactions: random.one_in(2),
+            installing: None,
+            asked_for: BTreeSet::new(),
+        }
+    }
+
+    fn tell(&self) -> Vec<Told> {
+        let slots = self.slots.iter().zip(SLOTS);
+        let told = |(slot, name): (&Slot, &str)| Told {
+            name: name.to_owned(),
+            class: "rootfs".to_owned(),
+            complete: slot.complete,
+            transaction: slot.transaction.clone().filter(|_| self.knows_transactions),
+            installed: (slot.count > 0).then(|| slot.count.to_string()),
+        };
+        let rescue = Told {
+            name: SLOTS[RESCUE].to_owned(),
+            class: "rescue".to_owned(),
+            complete: true,
+            ..Told::default()
+        };
+        slots.map(told).chain([rescue]).collect()
+    }
+}
+
+impl World {
+    /// The agent looks at the host.
+    pub fn survey_begins(&mut self, op: OpId, purpose: Purpose) {
+        let run = self.agent_run();
+        let at = self.now + self.random.skewed(1, 20_000);
+        self.at(at, Happening::HostIsSurveyed { run, op, purpose });
+    }
+
+    pub fn host_is_surveyed(&mut self, run: u64, op: OpId, purpose: Purpose) {
+        let at = self.now + self.random.skewed(0, 3000);
+        let found = self.survey(purpose);
+        self.at(at, Happening::Surveyed { run, op, found: Box::new(found) });
+    }
+
+    fn survey(&mut self, purpose: Purpose) -> Result<Survey, String> {
+        if !self.quiet && self.random.one_in(self.plan.survey_fails) {
+            self.counts.add(Thing::SurveyFailed);
+            return Err("RAUC does not answer".to_owned());
+        }
+        let host = &self.device.host;
+        let mut booted = host.booted;
+        let update = self.device.disk.durable.update();
+        let here = format!("boot-{}", self.device.boot);
+        if let Some(update) = update.filter(|update| purpose == Purpose::Outcome && update.boot_id == here)
+            && !self.quiet
+            && self.plan.rauc_is_confused
+            && self.random.one_in(4)
+        {
+            // It takes the slot that boots next for the one that runs.
+            booted = host.slot(&update.to_slot);
+        }
+        let mut problems = Vec::new();
+        if self.device.disk.is_full() && purpose == Purpose::Download {
+            problems.push("there is no room for an image".to_owned());
+        }
+        if host.rauc.installing.is_some() && purpose == Purpose::Install {
+            problems.push("RAUC is installing something".to_owned());
+        }
+        Ok(Survey {
+            booted: Some(SLOTS[booted].to_owned()),
+            slots: host.rauc.tell(),
+            installing: host.rauc.installing.is_some(),
+            failed_units: Vec::new(),
+            problems,
+            fallback: host.note.clone(),
+        })
+    }
+
+    pub fn surveyed(&mut self, run: u64, op: OpId, found: Result<Survey, String>) {
+        if self.is_run(run) {
+            if let Ok(survey) = &found {
+                self.count_outcome(survey);
+            }
+            self.agent_handles(Event::Surveyed { op, found }, None);
+        }
+    }
+
+    /// The agent checks the image once more, and then asks RAUC.
+    pub fn install_begins(&mut self, op: OpId, image: Wanted, transaction: String) {
+        self.check_install(&image.uri, &transaction);
+        let run = self.agent_run();
+        let at = self.now + self.random.skewed(5, 60_000);
+        self.at(at, Happening::RaucIsAsked { run, op, uri: image.uri, transaction });
+    }
+
+    pub fn rauc_is_asked(&mut self, run: u64, op: OpId, uri: &str, transaction: String) {
+        if !self.is_run(run) {
+            return;
+        }
+        self.check_file(uri);
+        if !self.quiet && self.random.one_in(self.plan.rauc_fails) {
+            self.counts.add(Thing::InstallRefused);
+            let status = self.random.pick(&[UpdateStatus::VerificationFailed, UpdateStatus::UnsupportedImage]);
+            let message = "RAUC refuses the bundle".to_owned();
+            return self.install_ends(Some((run, op)), InstallEnd::Failed { status, message, again: false });
+        }
+        let image = self.image_at(uri);
+        self.messages += 1;
+        let number = self.messages;
+        let host = &mut self.device.host;
+        assert!(host.rauc.installing.is_none(), "RAUC installs already");
+        assert!(
+            host.rauc.asked_for.insert(transaction.clone()),
+            "{transaction} is installed twice"
+        );
+        let to = 1 - host.booted;
+        host.rauc.slots[to] = Slot {
+            image: Image { content: Content::Torn, ..image },
+            complete: false,
+            count: host.rauc.slots[to].count,
+            transaction: None,
+        };
+        host.boot_loader.mark(to, false);
+        host.rauc.installing = Some(Installation {
+            number,
+            to,
+            image,
+            transaction,
+            waiter: Some((run, op)),
+        });
+        note!(self, "RAUC writes {} with {image:?}", SLOTS[to]);
+        let at = self.now + self.random.skewed(1000, if self.quiet { 60_000 } else { 600_000 });
+        if !self.quiet && self.random.one_in(self.plan.rauc_dies) {
+            let at = self.now + self.random.below(at - self.now);
+            let gently = self.random.one_in(2);
+            return self.at(at, Happening::RaucDies { number, gently });
+        }
+        self.at(at, Happening::SlotIsWritten { number });
+    }
+
+    fn installation(&mut self, number: u64) -> Option<&mut Installation> {
+        let installing = self.device.host.rauc.installing.as_mut();
+        installing.filter(|installation| installation.number == number)
+    }
+
+    /// It dies, or gives up (`gently`).
+    pub fn rauc_dies(&mut self, number: u64, gently: bool) {
+        let Some(installation) = self.installation(number) else { return };
+        let waiter = installation.waiter;
+        self.device.host.rauc.installing = None;
+        let end = if gently {
+            self.counts.add(Thing::InstallFailed);
+            InstallEnd::Failed {
+                status: UpdateStatus::OutOfMemory,
+                message: "the bundle is larger than the slot".to_owned(),
+                again: self.random.one_in(2),
+            }
+        } else {
+            self.counts.add(Thing::RaucDied);
+            InstallEnd::Unclear("RAUC left the bus".to_owned())
+        };
+        note!(self, "RAUC stops: {end:?}");
+        self.install_ends(waiter, end);
+    }
+
+    pub fn slot_is_written(&mut self, number: u64) {
+        let Some(installation) = self.installation(number) else { return };
+        let (to, image, transaction) = (installation.to, installation.image, installation.transaction.clone());
+        let slot = &mut self.device.host.rauc.slots[to];
+        *slot = Slot {
+            image,
+            complete: true,
+            count: slot.count + 1,
+            transaction: Some(transaction),
+        };
+        note!(self, "{} is written", SLOTS[to]);
+        let at = self.now + self.random.skewed(10, 5000);
+        if !self.quiet && self.random.one_in(self.plan.rauc_dies) {
+            // The boot loader is never told.
+            return self.at(at, Happening::RaucDies { number, gently: false });
+        }
+        self.at(at, Happening::SlotIsActivated { number });
+    }
+
+    pub fn slot_is_activated(&mut self, number: u64) {
+        let Some(installation) = self.installation(number) else { return };
+        let (to, waiter) = (installation.to, installation.waiter);
+        let host = &mut self.device.host;
+        host.boot_loader.activate(to);
+        host.rauc.installing = None;
+        self.counts.add(Thing::Installed);
+        if waiter.is_none_or(|(run, _)| !self.is_run(run)) {
+            self.counts.add(Thing::InstalledAlone);
+        }
+        note!(self, "{} boots next", SLOTS[to]);
+        let lost = !self.quiet && self.random.one_in(self.plan.rauc_dies);
+        let end = match lost {
+            true => InstallEnd::Unclear("the bus broke".to_owned()),
+            false => InstallEnd::Done,
+        };
+        self.install_ends(waiter, end);
+    }
+
+    fn install_ends(&mut self, waiter: Option<(u64, OpId)>, end: InstallEnd) {
+        if let Some((run, op)) = waiter {
+            let at = self.now + self.random.skewed(1, 2000);
+            self.at(at, Happening::InstallEnds { run, op, end });
+        }
+    }
+
+    pub fn install_ended(&mut self, run: u64, op: OpId, end: InstallEnd) {
+        if self.is_run(run) {
+            self.agent_handles(Event::Installed { op, end }, None);
+        }
+    }
+
+    /// A new run of the agent waits for what an earlier one began.
+    pub fn rejoin_begins(&mut self, op: OpId) {
+        let run = self.agent_run();
+        self.counts.add(Thing::Rejoined);
+        match &mut self.device.host.rauc.installing {
+            Some(installation) => installation.waiter = Some((run, op)),
+            None => {
+                let end = InstallEnd::Unclear("RAUC is not installing".to_owned());
+                self.install_ends(Some((run, op)), end);
+            }
+        }
+    }
+
+    /// The host goes down, or loses its power: whatever RAUC does ends with it.
+    pub fn rauc_ends(&mut self) {
+        if self.device.host.rauc.installing.take().is_some() {
+            self.counts.add(Thing::InstallCut);
+        }
+    }
+
+    /// The agent asks for marks, one after the other.
+    pub fn marks_begin(&mut self, op: OpId, marks: Vec<(Mark, String)>) {
+        self.check_marks(&marks);
+        let run = self.agent_run();
+        let boot = self.device.boot;
+        let at = self.now + self.random.skewed(1, 10_000);
+        self.at(at, Happening::MarkIsMade { boot, run, op, marks, index: 0 });
+    }
+
+    pub fn mark_is_made(&mut self, boot: u32, run: u64, op: OpId, marks: Vec<(Mark, String)>, index: usize) {
+        if !self.device.is_up_in(boot) {
+            return;
+        }
+        let (mark, name) = &marks[index];
+        let alone = !self.is_run(run);
+        if alone && self.random.one_in(2) {
+            // It had not reached RAUC when the agent died.
+            return;
+        }
+        let slot = self.device.host.slot(name);
+        let fails = !self.quiet && self.random.one_in(self.plan.mark_fails);
+        let busy = self.device.host.rauc.installing.is_some();
+        let applied = slot != RESCUE && !busy && !(fails && self.random.one_in(2));
+        if applied {
+            note!(self, "{} is marked {mark:?}", SLOTS[slot]);
+            let boot_loader = &mut self.device.host.boot_loader;
+            match mark {
+                Mark::Good => boot_loader.mark(slot, true),
+                Mark::Bad => boot_loader.mark(slot, false),
+                Mark::Active => boot_loader.activate(slot),
+            }
+        }
+        if alone {
+            return;
+        }
+        let at = self.now + self.random.skewed(1, 3000);
+        if fails || !applied {
+            self.counts.add(match applied {
+                true => Thing::MarkUnknown,
+                false => Thing::MarkFailed,
+            });
+            let result = Err("it does not stick".to_owned());
+            self.at(at, Happening::Marked { run, op, result });
+        } else if index + 1 < marks.len() {
+            self.at(at, Happening::MarkIsMade { boot, run, op, marks, index: index + 1 });
+        } else {
+            self.at(at, Happening::Marked { run, op, result: Ok(()) });
+        }
+    }
+
+    pub fn marked(&mut self, run: u64, op: OpId, result: Result<(), String>) {
+        if self.is_run(run) {
+            self.agent_handles(Event::Marked { op, result }, None);
+        }
+    }
+}

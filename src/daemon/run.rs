@@ -111,7 +111,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     let pulse = Pulse::default();
     let socket = local::socket_path(environment.runtime_directory.as_deref());
     let beat = pulse.clone();
-    let server = match local::listen(&socket, calls, move || beat.beat(Task::Local)) {
+    let server = match local::listen(&socket, firmware::inbox(&folder), calls, move || beat.beat(Task::Local)) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::error!("local commands cannot be served at {}: {error}", socket.display());

@@ -59,6 +59,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::NotRebooted => "not rebooted",
         Outcome::Trial => "trial",
         Outcome::Leave => "leave",
+        Outcome::CallOff => "call off",
         Outcome::Failed {
             again: true,
             fell_back: true,
@@ -160,6 +161,7 @@ fn what_is_rolled_back_is_left_and_says_why() {
     row(&state, &old(true, "2"), "fell back", "modbus.service has failed");
     state.boots = 4;
     row(&state, &new(), "failed", "does not leave");
+    row(&update(Phase::RollingBack, HERE), &old(true, "2"), "call off", "");
 }
 
 #[test]

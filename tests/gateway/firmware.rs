@@ -34,7 +34,16 @@ impl Site {
         let (cert, key) = &self.certificate;
         let (file, cert, key) = (file.to_string_lossy(), cert.to_string_lossy(), key.to_string_lossy());
         let mut arguments = vec!["firmware", "push", DEVICE, "--file", &file, "--version", version];
-        arguments.extend(["--listen", &listen, "--public-host", &public, "--cert", &cert, "--key", &key]);
+        arguments.extend([
+            "--listen",
+            &listen,
+            "--public-host",
+            &public,
+            "--cert",
+            &cert,
+            "--key",
+            &key,
+        ]);
         arguments.extend(["--timeout", "4m"]);
         arguments.extend(options);
         self.iotdm(&arguments)
@@ -86,11 +95,21 @@ fn fwu_03_an_update_runs_from_the_other_slot_is_marked_good_and_the_next_goes_ba
         // else so many reboots in a row would be taken for a loop
         site.gateway.uptime(700);
         site.push_well(image(suite, "2"), "2");
-        assert_eq!((site.gateway.slot().as_str(), site.runs().as_str()), ("B", "2"), "{suite}");
+        assert_eq!(
+            (site.gateway.slot().as_str(), site.runs().as_str()),
+            ("B", "2"),
+            "{suite}"
+        );
         assert_eq!(site.boot_loader("B"), ("1".into(), "0".into()), "{suite}: read back");
         let row = site.row();
         assert_eq!(row["deviceInfo"]["fwVersion"], "2", "{suite}: {row}");
-        assert!(!site.gateway.exec(&["test", "-e", "/var/lib/iotdm-agent/trial"]).status.success());
+        assert!(
+            !site
+                .gateway
+                .exec(&["test", "-e", "/var/lib/iotdm-agent/trial"])
+                .status
+                .success()
+        );
         let left = site.gateway.sh("ls /var/lib/iotdm-agent/firmware");
         assert_eq!(left, "", "{suite}: the image is not kept");
         // Ordinary boots stay where they are: GRUB's scheme would go back after one that nobody marked.
@@ -98,10 +117,15 @@ fn fwu_03_an_update_runs_from_the_other_slot_is_marked_good_and_the_next_goes_ba
             let (ok, row) = site.reboot();
             assert!(ok, "{suite}: {row}");
             assert_eq!(site.gateway.slot(), "B", "{suite}");
-            site.gateway.wait("it is marked", || site.boot_loader("B") == ("1".into(), "0".into()));
+            site.gateway
+                .wait("it is marked", || site.boot_loader("B") == ("1".into(), "0".into()));
         }
         site.push_well(image(suite, "3"), "3");
-        assert_eq!((site.gateway.slot().as_str(), site.runs().as_str()), ("A", "3"), "{suite}");
+        assert_eq!(
+            (site.gateway.slot().as_str(), site.runs().as_str()),
+            ("A", "3"),
+            "{suite}"
+        );
     }
 }
 
@@ -111,7 +135,11 @@ fn fwu_05_a_slot_that_does_not_start_is_told_from_the_old_one_which_stays() {
         let site = site(suite, "");
         site.gateway.uptime(700);
         site.push_badly(Bundle::small(suite, "2"), "2", "did not start");
-        assert_eq!((site.gateway.slot().as_str(), site.runs().as_str()), ("A", "1"), "{suite}");
+        assert_eq!(
+            (site.gateway.slot().as_str(), site.runs().as_str()),
+            ("A", "1"),
+            "{suite}"
+        );
         site.gateway.wait("the slots are marked", || {
             site.boot_loader("A") == ("1".into(), "0".into()) && site.boot_loader("B").0 == "0"
         });
@@ -130,7 +158,11 @@ fn a_unit_that_fails_in_the_new_slot_leads_back_with_the_reason() {
         let unit = "printf '[Service]\\nExecStart=/bin/false\\n[Install]\\nWantedBy=multi-user.target\\n' \
                     >/etc/systemd/system/modbus.service; systemctl enable modbus.service";
         site.push_badly(image(suite, "2").script(unit), "2", "modbus.service has failed");
-        assert_eq!((site.gateway.slot().as_str(), site.runs().as_str()), ("A", "1"), "{suite}");
+        assert_eq!(
+            (site.gateway.slot().as_str(), site.runs().as_str()),
+            ("A", "1"),
+            "{suite}"
+        );
         let row = site.row();
         assert_eq!(row["deviceInfo"]["fwVersion"], "1", "{suite}: {row}");
     }
@@ -144,7 +176,10 @@ fn fwu_04_what_is_not_for_this_gateway_is_refused_before_anything_is_written() {
         for (bundle, reason) in [
             (small().with(&["--unsigned"]), "no RAUC bundle"),
             (small().with(&["--key", "foreign"]), "signature"),
-            (small().with(&["--compatible", "other-gateway"]), "made for \"other-gateway\""),
+            (
+                small().with(&["--compatible", "other-gateway"]),
+                "made for \"other-gateway\"",
+            ),
         ] {
             site.push_badly(bundle, "2", reason);
             assert_eq!(site.gateway.bootloader("ORDER"), "A B", "{suite}");
@@ -161,7 +196,11 @@ fn a_slot_without_a_working_agent_is_left_by_the_fall_back_outside_of_it() {
         site.gateway.uptime(500);
         let broken = image(suite, "2").script("rm /usr/bin/iotdm-agent");
         site.push_badly(broken, "2", "was not found good");
-        assert_eq!((site.gateway.slot().as_str(), site.runs().as_str()), ("A", "1"), "{suite}");
+        assert_eq!(
+            (site.gateway.slot().as_str(), site.runs().as_str()),
+            ("A", "1"),
+            "{suite}"
+        );
         site.gateway.wait("the slots are marked", || {
             site.boot_loader("A") == ("1".into(), "0".into()) && site.boot_loader("B").0 == "0"
         });

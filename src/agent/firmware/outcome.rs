@@ -20,6 +20,8 @@ pub enum Outcome {
     Trial,
     /// The new slot runs, has failed, and is still to be left.
     Leave,
+    /// The old slot still runs, and the new one is not to be booted.
+    CallOff,
     /// The old slot runs, or the new one is not going to be left: it is over.
     Failed {
         /// Why, in words.
@@ -114,6 +116,7 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             Some(note) => note.clone(),
             None => format!("the trial of slot {to} was cut short, and the boot loader fell back to the old one"),
         }),
+        Phase::RollingBack if in_old && same_boot => Outcome::CallOff,
         Phase::RollingBack if in_new && update.boots <= MAX_BOOTS => Outcome::Leave,
         Phase::RollingBack => {
             let reason = update.reason.as_deref().unwrap_or("it did not prove itself");

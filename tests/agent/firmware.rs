@@ -453,11 +453,13 @@ fn fwu_05_a_boot_loader_that_falls_back_is_told_with_the_old_version_running() {
     driver.answer_notifies(200);
     driver.host_reboots("boot-2");
     driver.surveyed(written("rootfs.0"));
-    assert_eq!(driver.firmware(), (0, 5));
     assert_eq!(
         driver.marks[0].1,
         [(Mark::Good, "booted".to_owned()), (Mark::Bad, "rootfs.1".to_owned())]
     );
+    assert!(driver.phase().is_some(), "not over before the boot loader knows");
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
     driver.connect(true);
     driver.answer_manage(200);
     assert_eq!(driver.order()[0], "manage");
@@ -555,6 +557,7 @@ fn a_unit_that_fails_for_good_leads_back_and_the_reason_is_told_from_the_old_slo
     driver.reboot_ends(RebootOutcome::Accepted);
     driver.host_reboots("boot-3");
     driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
     assert_eq!(driver.firmware(), (0, 5));
     driver.connect(true);
     driver.answer_manage(200);
@@ -746,4 +749,49 @@ fn a_marker_that_outlived_its_update_is_removed_at_the_next_start() {
     driver.marker = left;
     driver.restart();
     assert!(driver.marker.is_none(), "else a slot that is marked good would be left");
+}
+
+/// Told and then forgotten, the failed slot would be booted again, and nobody would watch it any more.
+#[test]
+fn a_crash_after_a_fall_back_and_before_its_marks_does_not_forget_them() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    driver.restart();
+    driver.surveyed(written("rootfs.0"));
+    assert_eq!(driver.marks.len(), 2);
+    driver.marked(Err("busy".into()));
+    driver.pass(11 * SECOND);
+    assert_eq!(driver.marks.len(), 3);
+    assert!(driver.phase().is_some() && driver.marker.is_some());
+    driver.marked(Ok(()));
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn marks_that_never_stick_do_not_keep_the_outcome_for_ever() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    for _ in 0..30 {
+        driver.marked(Err("the boot loader's variables cannot be written".into()));
+        driver.pass(11 * SECOND);
+    }
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn a_system_beside_the_slots_takes_the_new_one_back() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rescue.0"));
+    assert_eq!(
+        driver.marks[0].1,
+        [(Mark::Active, "rootfs.0".to_owned()), (Mark::Bad, "rootfs.1".to_owned())]
+    );
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
 }

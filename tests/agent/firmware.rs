@@ -795,3 +795,43 @@ fn a_system_beside_the_slots_takes_the_new_one_back() {
     driver.marked(Ok(()));
     assert_eq!(driver.firmware(), (0, 5));
 }
+
+#[test]
+fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
+    let mut driver = Driver::installing();
+    driver.disk_full = true;
+    let before = driver.discarded;
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    assert_eq!(driver.discarded, before, "the next run would take it for whole");
+    driver.disk_full = false;
+    driver.pass(6 * SECOND);
+    assert_eq!((driver.discarded, driver.firmware()), (before + 1, (0, 5)));
+}
+
+/// For the service `{"state": 0}` alone is a success.
+#[test]
+fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
+    let mut driver = Driver::installing();
+    driver.answer_notifies(200);
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "interrupted".into(),
+        again: true,
+    });
+    driver.answer_notifies(200);
+    driver.event(Event::Disconnected);
+    driver.update("p2");
+    driver.surveyed(slots("rootfs.0"));
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    driver.published.clear();
+    driver.connect(true);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
+}

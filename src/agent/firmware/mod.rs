@@ -16,7 +16,7 @@ use std::time::Duration;
 use url::Url;
 
 pub(super) use update::{
-    deadline, due, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, window,
+    deadline, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, window,
 };
 
 use super::Disk;
@@ -118,6 +118,8 @@ struct Waiting {
 pub struct Firmware {
     waiting: Option<Waiting>,
     download: Option<OpId>,
+    /// The image is to go as soon as the disk has that it is not needed any more.
+    discard: bool,
     update: update::Running,
 }
 
@@ -407,6 +409,20 @@ pub(super) fn downloaded(work: &mut Work<'_>, op: OpId, end: &DownloadEnd) {
                 &format!("the firmware could not be downloaded: {message}"),
             );
         }
+    }
+}
+
+/// The image is not needed any more.
+fn discard(work: &mut Work<'_>) {
+    work.v.firmware.discard = true;
+}
+
+pub(super) fn due(work: &mut Work<'_>) {
+    update::go_on(work);
+    // Before that is on the disk, the next run would take it for whole.
+    if work.v.firmware.discard && work.will_be_saved() {
+        work.v.firmware.discard = false;
+        work.effect(Effect::Discard);
     }
 }
 

@@ -353,7 +353,7 @@ fn missing(work: &Work<'_>) -> Option<String> {
     (wanted && !update.service_answered).then(|| "service not reached".to_owned())
 }
 
-pub(in crate::agent) fn due(work: &mut Work<'_>) {
+pub(super) fn go_on(work: &mut Work<'_>) {
     if on_trial(work) {
         trial_due(work);
     }
@@ -496,7 +496,7 @@ fn succeed(work: &mut Work<'_>) {
     work.change(Change::Update(None));
     status(work, FirmwareState::Idle, UpdateStatus::Success);
     work.effect(Effect::Marker(None));
-    work.effect(Effect::Discard);
+    super::discard(work);
     let text = format!(
         "the new firmware in slot {} has proven itself and is marked good",
         update.to_slot
@@ -521,7 +521,7 @@ fn fail(work: &mut Work<'_>, ending: &Ending) {
     status(work, state, ending.status);
     work.effect(Effect::Marker(None));
     if !ending.again {
-        work.effect(Effect::Discard);
+        super::discard(work);
     }
     let text = format!("the firmware was not updated: {}", ending.reason);
     tell(work, Topic::Update, &text);

@@ -340,8 +340,8 @@ impl Daemon {
             After::Effect(Effect::Marker(marker)) => self.mark_trial(marker).await,
             After::Effect(Effect::Discard) => self.discard().await,
             After::Download(op, image) => self.download(op, &image),
-            After::Install { op, image, transaction } => self.install(op, &image, transaction).await,
-            After::Rejoin(op) => self.rejoin(op).await,
+            After::Install { op, image, transaction } => self.install(op, &image, transaction),
+            After::Rejoin(op) => self.rejoin(op),
             After::Mark(op, marks) => self.mark(op, marks),
         }
     }

@@ -26,6 +26,7 @@ pub mod reboot;
 pub mod status;
 mod work;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 pub use durable::Durable;
@@ -126,7 +127,7 @@ impl Agent {
     pub fn handle(&self, now: Now, event: &Event, disk: Disk<'_>) -> Step {
         let mut work = Work::new(self, now, disk);
         if let Event::Configured(settings) = event {
-            work.settings = (**settings).clone();
+            work.settings = Cow::Borrowed(settings);
         }
         match event {
             Event::Started => {

@@ -78,6 +78,12 @@ impl Daemon {
         if let Some(progress) = &self.firmware.progress {
             return format!("{progress}; {connection}");
         }
+        let waiting = status
+            .as_ref()
+            .and_then(|status| status.firmware.waiting_for.as_deref());
+        if let Some(waiting) = waiting {
+            return format!("{busy}; waiting for: {waiting}; {connection}");
+        }
         match busy {
             "none" => connection,
             "reboot asked" => format!("the service asks for a reboot; {connection}"),

@@ -458,11 +458,13 @@ fn fwu_05_a_boot_loader_that_falls_back_is_told_with_the_old_version_running() {
     driver.answer_notifies(200);
     driver.host_reboots("boot-2");
     driver.surveyed(written("rootfs.0"));
-    assert_eq!(driver.firmware(), (0, 5));
     assert_eq!(
         driver.marks[0].1,
         [(Mark::Good, "booted".to_owned()), (Mark::Bad, "rootfs.1".to_owned())]
     );
+    assert!(driver.phase().is_some(), "not over before the boot loader knows");
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
     driver.connect(true);
     driver.answer_manage(200);
     assert_eq!(driver.order()[0], "manage");
@@ -560,6 +562,7 @@ fn a_unit_that_fails_for_good_leads_back_and_the_reason_is_told_from_the_old_slo
     driver.reboot_ends(RebootOutcome::Accepted);
     driver.host_reboots("boot-3");
     driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
     assert_eq!(driver.firmware(), (0, 5));
     driver.connect(true);
     driver.answer_manage(200);
@@ -818,6 +821,7 @@ fn a_technician_may_end_a_trial_either_way() {
     driver.reboot_ends(RebootOutcome::Accepted);
     driver.host_reboots("boot-3");
     driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
     assert_eq!(driver.firmware(), (0, 5));
     for command in [Event::ConfirmTrial(CommandId(2)), Event::RollBack(CommandId(3))] {
         driver.event(command);
@@ -850,4 +854,92 @@ fn what_is_installed_and_not_booted_can_be_called_off_also_across_a_restart() {
         assert!(driver.reboots.is_empty());
         assert!(driver.marker.is_none());
     }
+}
+
+/// Told and then forgotten, the failed slot would be booted again, and nobody would watch it any more.
+#[test]
+fn a_crash_after_a_fall_back_and_before_its_marks_does_not_forget_them() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    driver.restart();
+    driver.surveyed(written("rootfs.0"));
+    assert_eq!(driver.marks.len(), 2);
+    driver.marked(Err("busy".into()));
+    driver.pass(11 * SECOND);
+    assert_eq!(driver.marks.len(), 3);
+    assert!(driver.phase().is_some() && driver.marker.is_some());
+    driver.marked(Ok(()));
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn marks_that_never_stick_do_not_keep_the_outcome_for_ever() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    for _ in 0..30 {
+        driver.marked(Err("the boot loader's variables cannot be written".into()));
+        driver.pass(11 * SECOND);
+    }
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn a_system_beside_the_slots_takes_the_new_one_back() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rescue.0"));
+    assert_eq!(
+        driver.marks[0].1,
+        [
+            (Mark::Active, "rootfs.0".to_owned()),
+            (Mark::Bad, "rootfs.1".to_owned())
+        ]
+    );
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
+}
+
+#[test]
+fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
+    let mut driver = Driver::installing();
+    driver.disk_full = true;
+    let before = driver.discarded;
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    assert_eq!(driver.discarded, before, "the next run would take it for whole");
+    driver.disk_full = false;
+    driver.pass(6 * SECOND);
+    assert_eq!((driver.discarded, driver.firmware()), (before + 1, (0, 5)));
+}
+
+/// For the service `{"state": 0}` alone is a success.
+#[test]
+fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
+    let mut driver = Driver::installing();
+    driver.answer_notifies(200);
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "interrupted".into(),
+        again: true,
+    });
+    driver.answer_notifies(200);
+    driver.event(Event::Disconnected);
+    driver.update("p2");
+    driver.surveyed(slots("rootfs.0"));
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    driver.published.clear();
+    driver.connect(true);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
 }

@@ -297,3 +297,28 @@ fn nothing_is_told_that_the_disk_does_not_have() {
     driver.pass(Duration::from_secs(6));
     assert_eq!(driver.answer_notifies(200), [json!({"state": 2})]);
 }
+
+#[test]
+fn a_failure_that_was_one_before_is_not_told_as_a_state_alone() {
+    let mut driver = whole();
+    for n in 0..2 {
+        driver.published.clear();
+        download(&mut driver, None);
+        driver.answer_notifies(200);
+        driver.published.clear();
+        let op = driver.downloads.last().unwrap().0;
+        let end = lost().unwrap();
+        driver.event(Event::Downloaded { op, end });
+        assert_eq!(
+            driver.answer_notifies(200),
+            [json!({"state": 0, "updateStatus": 3})],
+            "{n}"
+        );
+    }
+    // The beginning of the next one stays untold.
+    driver.event(Event::Disconnected);
+    download(&mut driver, lost());
+    driver.published.clear();
+    driver.connect(true);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 3})]);
+}

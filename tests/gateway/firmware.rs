@@ -208,7 +208,7 @@ fn a_slot_without_a_working_agent_is_left_by_the_fall_back_outside_of_it() {
 }
 
 #[test]
-fn a_technician_updates_from_a_stick_at_a_site_without_a_network_and_may_go_back() {
+fn fwu_07_a_technician_updates_from_a_stick_at_a_site_without_a_network_and_may_go_back() {
     let site = site("trixie", "reboot = \"manual\"\n");
     let gateway = &site.gateway;
     gateway.cut();
@@ -235,4 +235,8 @@ fn a_technician_updates_from_a_stick_at_a_site_without_a_network_and_may_go_back
     gateway.sh("echo nonsense >/data/stick/fw-2.raucb");
     install();
     gateway.wait("it is refused", || is("unsupported image"));
+    gateway.mend();
+    gateway.wait("the service hears of it", || {
+        site.row()["deviceInfo"]["fwVersion"] == "2"
+    });
 }

@@ -34,10 +34,7 @@ pub(in crate::agent) fn install_file(work: &mut Work<'_>, command: CommandId, na
     }
     // Whether it could be installed if it were there.
     let there = record.with(FirmwareState::Downloaded, UpdateStatus::Success);
-    let before = std::mem::replace(&mut work.d.firmware, there);
-    let judged = judge(work, Operation::Update);
-    work.d.firmware = before;
-    if let Err((_, reason)) = judged {
+    if let Err((_, reason)) = judge(work, &there, Operation::Update) {
         return refuse(work, command, &reason);
     }
     work.say(

@@ -19,8 +19,7 @@ use url::Url;
 
 pub(super) use local::{confirm_command, install_file, roll_back_command};
 pub(super) use update::{
-    deadline, due, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, waiting_for,
-    window,
+    deadline, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, waiting_for, window,
 };
 
 use super::Disk;
@@ -122,6 +121,8 @@ struct Waiting {
 pub struct Firmware {
     waiting: Option<Waiting>,
     download: Option<OpId>,
+    /// The image is to go as soon as the disk has that it is not needed any more.
+    discard: bool,
     update: update::Running,
 }
 
@@ -224,10 +225,12 @@ pub(super) fn request(work: &mut Work<'_>, operation: Operation, ack: AckId, req
         let text = "a firmware request without reqId was delivered again and not carried out: nobody can tell whether it was before";
         return work.say(Level::Warning, operation.topic(), text);
     }
-    let refusal = judge(work, operation).err().or_else(|| match work.disk {
-        Disk::Refuses(reason) => Some((Rc::INTERNAL, reason.to_owned())),
-        Disk::Works => None,
-    });
+    let refusal = judge(work, &work.d.firmware, operation)
+        .err()
+        .or_else(|| match work.disk {
+            Disk::Refuses(reason) => Some((Rc::INTERNAL, reason.to_owned())),
+            Disk::Works => None,
+        });
     if let Some((rc, reason)) = refusal {
         work.ack(ack);
         return refuse(work, operation, key, req_id, rc, &reason);
@@ -254,9 +257,9 @@ pub(super) fn request(work: &mut Work<'_>, operation: Operation, ack: AckId, req
 
 /// Whether it can be carried out, as far as that is known without a look at the host (protocol: answers to "initiate
 /// firmware download" and "initiate firmware update").
-fn judge(work: &Work<'_>, operation: Operation) -> Result<(), (Rc, String)> {
+fn judge(work: &Work<'_>, firmware: &Record, operation: Operation) -> Result<(), (Rc, String)> {
     let refuse = |rc: Rc, reason: &str| Err((rc, reason.to_owned()));
-    if work.d.wish != Wish::Managed && !work.d.firmware.local {
+    if work.d.wish != Wish::Managed && !firmware.local {
         return refuse(Rc::BAD_REQUEST, NOT_MANAGED);
     }
     if let Err(reason) = &work.settings.firmware.supported {
@@ -269,7 +272,6 @@ fn judge(work: &Work<'_>, operation: Operation) -> Result<(), (Rc, String)> {
     if work.d.update().is_some() {
         return refuse(Rc::BAD_REQUEST, "an update is under way already");
     }
-    let firmware = &work.d.firmware;
     let downloaded = firmware.is(FirmwareState::Downloaded);
     match operation {
         _ if firmware.is(FirmwareState::Downloading) => {
@@ -335,7 +337,7 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
     for ack in &waiting.acks {
         work.ack(*ack);
     }
-    let verdict = judge(work, waiting.operation).and_then(|()| match (work.disk, found) {
+    let verdict = judge(work, &work.d.firmware, waiting.operation).and_then(|()| match (work.disk, found) {
         (Disk::Refuses(reason), _) => Err((Rc::INTERNAL, reason.to_owned())),
         (Disk::Works, Err(reason)) => Err((Rc::INTERNAL, reason.clone())),
         (Disk::Works, Ok(survey)) if survey.installing => {
@@ -426,6 +428,20 @@ pub(super) fn downloaded(work: &mut Work<'_>, op: OpId, end: &DownloadEnd) {
                 &format!("the firmware could not be taken: {message}"),
             );
         }
+    }
+}
+
+/// The image is not needed any more.
+fn discard(work: &mut Work<'_>) {
+    work.v.firmware.discard = true;
+}
+
+pub(super) fn due(work: &mut Work<'_>) {
+    update::go_on(work);
+    // Before that is on the disk, the next run would take it for whole.
+    if work.v.firmware.discard && work.will_be_saved() {
+        work.v.firmware.discard = false;
+        work.effect(Effect::Discard);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::outcome::{self, Outcome};
+use super::outcome::{self, Outcome, Slots};
 use super::record::{Phase, Update};
 use super::{WhenToReboot, start_download, tell};
 use crate::agent::durable::Change;
@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 const BLOCKED_PAUSE: Duration = Duration::from_secs(60);
 /// How much longer than the agent the fall-back outside of it waits.
 const OUTER_PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How often a mark is tried that the outcome does not hang on.
-const MARK_ATTEMPTS: u32 = 5;
+/// How often a mark is tried that the outcome does not hang on: for five minutes.
+const MARK_ATTEMPTS: u32 = 30;
 
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +37,7 @@ enum Step {
     Confirm,
     /// The old slot is made the next, the new one bad.
     Leave,
-    /// The same, from the old slot: the new one is not even booted.
-    CallOff,
-    /// After the end: what runs is good, what failed is bad.
+    /// What runs is good; after a failure, what failed is bad.
     Settle,
 }
 
@@ -62,9 +60,21 @@ pub(in crate::agent) struct Running {
     marked_good: bool,
     /// Whether the slot that failed is marked bad, and the host may reboot.
     may_leave: bool,
-    /// Marks to be made when no update is under way.
+    /// Marks to be made when no update is under way, or before it ends.
     marks: Vec<(Mark, String)>,
     attempts: u32,
+    /// How the update ends once they are made.
+    ending: Option<Ending>,
+}
+
+/// How an update has failed. It is over when the boot loader knows: a crash in between must not leave it with a slot
+/// that nobody watches any more.
+#[derive(Debug, Clone)]
+struct Ending {
+    status: UpdateStatus,
+    reason: String,
+    /// Whether the same image may be tried again.
+    again: bool,
 }
 
 const BOOTED: &str = "booted";
@@ -203,7 +213,14 @@ pub(in crate::agent) fn installed(work: &mut Work<'_>, op: OpId, end: &InstallEn
     }
     match end {
         InstallEnd::Done => conclude(work, Outcome::NotRebooted),
-        InstallEnd::Failed { status, message, again } => fail(work, *status, message, *again, false),
+        InstallEnd::Failed { status, message, again } => {
+            let ending = Ending {
+                status: *status,
+                reason: message.clone(),
+                again: *again,
+            };
+            fail(work, &ending);
+        }
         // The slots tell.
         InstallEnd::Unclear(reason) => {
             let text = format!("it is not clear how the installation ended: {reason}");
@@ -252,13 +269,30 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
         }
         Outcome::Trial => begin_trial(work, update),
         Outcome::Leave => leave(work),
-        Outcome::CallOff => take_back(work),
-        Outcome::Failed {
-            reason,
-            again,
-            fell_back,
-        } => fail(work, UpdateStatus::UnsupportedImage, &reason, again, fell_back),
+        Outcome::Failed { reason, again, slots } => {
+            let ending = Ending {
+                status: UpdateStatus::UnsupportedImage,
+                reason,
+                again,
+            };
+            let marks = match slots {
+                Slots::AsTheyAre => return fail(work, &ending),
+                Slots::FellBack => vec![(Mark::Good, BOOTED.into()), (Mark::Bad, update.to_slot)],
+                Slots::TakeBack => vec![(Mark::Active, update.from_slot), (Mark::Bad, update.to_slot)],
+            };
+            let running = &mut work.v.firmware.update;
+            running.ending = Some(ending);
+            running.marks = marks;
+            running.attempts = 0;
+            settle(work);
+        }
     }
+}
+
+fn settle(work: &mut Work<'_>) {
+    let marks = work.v.firmware.update.marks.clone();
+    let op = step(work, Step::Settle);
+    work.begin(After::Mark(op, marks));
 }
 
 /// The fall-back outside the agent gets to know until when the agent has to have decided.
@@ -325,7 +359,7 @@ fn missing(work: &Work<'_>) -> Option<String> {
     (wanted && !update.service_answered).then(|| "service not reached".to_owned())
 }
 
-pub(in crate::agent) fn due(work: &mut Work<'_>) {
+pub(super) fn go_on(work: &mut Work<'_>) {
     if on_trial(work) {
         trial_due(work);
     }
@@ -342,13 +376,13 @@ pub(in crate::agent) fn due(work: &mut Work<'_>) {
     work.v.firmware.update.not_before = None;
     let here = work.settings.boot_id.clone();
     match work.d.update() {
+        Some(_) if work.v.firmware.update.ending.is_some() => settle(work),
         Some(update) if update.reboot.is_some() => {}
         Some(update) if update.phase == Phase::Installed && update.boot_id == here => {
             if reboot_allowed(work) {
                 reboot::begin_own(work, "a reboot into the new firmware");
             }
         }
-        Some(update) if update.phase == Phase::RollingBack && update.boot_id == here => take_back(work),
         Some(update) if update.phase == Phase::RollingBack && update.trial_boot.as_ref() == Some(&here) => {
             if work.v.firmware.update.may_leave {
                 reboot::begin_own(work, "a reboot back into the old firmware");
@@ -428,14 +462,16 @@ pub(super) fn call_off(work: &mut Work<'_>, reason: &str) {
     update.phase = Phase::RollingBack;
     update.reason = Some(reason.to_owned());
     set(work, update);
-    take_back(work);
-}
-
-fn take_back(work: &mut Work<'_>) {
-    let Some(update) = work.d.update().cloned() else { return };
-    let op = step(work, Step::CallOff);
-    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, update.to_slot)];
-    work.begin(After::Mark(op, marks));
+    let reason = reason.to_owned();
+    let slots = Slots::TakeBack;
+    conclude(
+        work,
+        Outcome::Failed {
+            reason,
+            again: true,
+            slots,
+        },
+    );
 }
 
 /// Makes the old slot the next one.
@@ -471,17 +507,13 @@ pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<()
     match step {
         Step::Confirm => succeed(work),
         Step::Leave => work.v.firmware.update.may_leave = true,
-        Step::CallOff => {
-            let reason = work
-                .d
-                .update()
-                .and_then(|update| update.reason.clone())
-                .unwrap_or_default();
-            fail(work, UpdateStatus::UnsupportedImage, &reason, true, false);
-        }
         Step::Settle => {
-            work.v.firmware.update.marks.clear();
-            work.v.firmware.update.marked_good = true;
+            let running = &mut work.v.firmware.update;
+            let marks = std::mem::take(&mut running.marks);
+            running.marked_good = marks.contains(&(Mark::Good, BOOTED.into()));
+            if let Some(ending) = running.ending.take() {
+                fail(work, &ending);
+            }
         }
         Step::Install | Step::Survey => {}
     }
@@ -494,7 +526,7 @@ fn succeed(work: &mut Work<'_>) {
     work.change(Change::Update(None));
     status(work, FirmwareState::Idle, UpdateStatus::Success);
     work.effect(Effect::Marker(None));
-    work.effect(Effect::Discard);
+    super::discard(work);
     let text = format!(
         "the new firmware in slot {} has proven itself and is marked good",
         update.to_slot
@@ -503,7 +535,7 @@ fn succeed(work: &mut Work<'_>) {
 }
 
 /// The update is over, and the old firmware runs, or still runs.
-fn fail(work: &mut Work<'_>, update_status: UpdateStatus, reason: &str, again: bool, fell_back: bool) {
+fn fail(work: &mut Work<'_>, ending: &Ending) {
     let Some(update) = work.d.update().cloned() else { return };
     stop_watching(work);
     let reboot = update.reboot.clone();
@@ -512,22 +544,18 @@ fn fail(work: &mut Work<'_>, update_status: UpdateStatus, reason: &str, again: b
         // Somebody waits for a reboot that is no longer the update's.
         work.change(Change::Reboot(reboot));
     }
-    let state = match again {
+    let state = match ending.again {
         true => FirmwareState::Downloaded,
         false => FirmwareState::Idle,
     };
-    status(work, state, update_status);
+    status(work, state, ending.status);
     work.effect(Effect::Marker(None));
-    if !again {
-        work.effect(Effect::Discard);
+    if !ending.again {
+        super::discard(work);
     }
-    tell(work, Topic::Update, &format!("the firmware was not updated: {reason}"));
-    if fell_back {
-        // After a fall-back GRUB's scheme says bad of both, and the next plain reboot would land in the failed one.
-        work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into()), (Mark::Bad, update.to_slot)];
-    } else {
-        keep_good(work);
-    }
+    let text = format!("the firmware was not updated: {}", ending.reason);
+    tell(work, Topic::Update, &text);
+    keep_good(work);
 }
 
 /// What is left to do when no update is under way: the marks.
@@ -537,9 +565,7 @@ fn after_the_end(work: &mut Work<'_>) {
         work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into())];
     }
     if !work.v.firmware.update.marks.is_empty() {
-        let marks = work.v.firmware.update.marks.clone();
-        let op = step(work, Step::Settle);
-        work.begin(After::Mark(op, marks));
+        settle(work);
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Content {
     DoesNotBoot,
     /// It boots, and its agent does not start.
     NoAgent,
+    /// Its agent begins the trial, and then dies for good.
+    AgentDies,
     /// One of its units fails.
     UnitFails,
     /// Its agent does not reach the service.
@@ -50,6 +52,7 @@ impl Image {
                 Content::Good,
                 Content::DoesNotBoot,
                 Content::NoAgent,
+                Content::AgentDies,
                 Content::UnitFails,
                 Content::NoNetwork,
                 Content::Crashes,

@@ -8,6 +8,7 @@ mod trial;
 
 use iotdm::agent::Verdict;
 use iotdm::agent::effect::Marker;
+use iotdm::agent::firmware::record::Phase;
 
 use crate::counts::Thing;
 use crate::random::Random;
@@ -113,6 +114,17 @@ impl World {
         let booted = self.device.host.booted;
         if self.device.is_up_in(boot) && booted != RESCUE {
             self.device.host.boot_loader.mark(booted, true);
+        }
+    }
+
+    /// Whether the agent of this image starts, or goes on.
+    pub fn has_agent(&self) -> bool {
+        let durable = &self.device.disk.durable;
+        let on_trial = durable.update().is_some_and(|update| update.phase == Phase::Trial);
+        match self.device.host.image().content {
+            Content::NoAgent => false,
+            Content::AgentDies => !on_trial,
+            _ => true,
         }
     }
 

@@ -6,7 +6,7 @@ use iotdm::agent::firmware::record::{Phase, Update};
 use iotdm::agent::{Durable, Survey, Verdict};
 
 use crate::counts::Thing;
-use crate::host::{RESCUE, SLOTS};
+use crate::host::{Content, RESCUE, SLOTS};
 use crate::world::{World, note};
 
 /// How something ended that the service had asked for.
@@ -51,6 +51,12 @@ impl World {
             (Some(update), None) => self.update_ended(update, after, described),
             (None, None) => self.download_went_on(before, after, described),
         }
+        assert!(
+            after.observed.len() <= 8,
+            "more is observed than there is: {:?}",
+            after.observed
+        );
+        assert!(after.handled.len() <= 128, "more requests are remembered than can be");
         if after.firmware.state == 2 {
             let uri = after.firmware.uri.clone();
             assert!(
@@ -111,7 +117,8 @@ impl World {
                 if stays {
                     self.counts.add(Thing::DoesNotLeave);
                 }
-                assert!(stays || host.booted != to, "failure, and the new slot runs");
+                let new = host.rauc.slots[to].transaction.as_ref() == Some(&update.transaction);
+                assert!(stays || host.booted != to || !new, "failure, and the new slot runs");
             }
         }
         if let Some(request) = request {
@@ -175,7 +182,7 @@ impl World {
         let Some(update) = update.filter(|update| update.phase == Phase::Trial) else {
             return;
         };
-        if marks[0].0 != Mark::Good || self.agent_is_unsaved() {
+        if !matches!(marks, [(Mark::Good, _)]) || self.agent_is_unsaved() {
             return;
         }
         assert_eq!(SLOTS[self.device.host.booted], update.to_slot);
@@ -221,6 +228,7 @@ impl World {
             (Phase::Trial, Outcome::Leave) => Thing::RowTrialGivenUp,
             (Phase::RollingBack, Outcome::Leave) => Thing::RowLeave,
             (_, Outcome::Failed { .. }) if here && in_new => Thing::RowConfused,
+            (Phase::Installing, Outcome::Failed { again: true, .. }) if in_new => Thing::RowNotWritten,
             (Phase::Installing, Outcome::Failed { again: true, .. }) if here => Thing::RowInterrupted,
             (Phase::Installing, Outcome::Failed { again: true, .. }) => Thing::RowInterruptedByBoot,
             (Phase::Installing, Outcome::Failed { .. }) if note => Thing::RowUnrecordedOuter,
@@ -248,6 +256,9 @@ impl World {
         }
         if self.plan.firmware {
             assert_ne!(host.booted, RESCUE);
+        }
+        // An image that was marked good from outside may be none.
+        if self.plan.firmware && host.image().content != Content::UnitFails {
             assert!(
                 host.boot_loader.is_good(host.booted) && host.boot_loader.next() == host.booted,
                 "what runs does not go on running: {host:?}"

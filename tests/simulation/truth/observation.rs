@@ -14,7 +14,9 @@ pub struct Observation {
     asked: std::collections::BTreeMap<String, bool>,
     /// What was last answered: observed, or no longer.
     observed: bool,
-    /// A cancel was answered on a full disk, and the process died: it is forgotten.
+    /// A cancel was answered, and the disk does not have it.
+    unsaved: bool,
+    /// The process has died since: it is forgotten.
     forgotten: bool,
 }
 
@@ -38,12 +40,13 @@ impl World {
         if let Some(observe) = asked.copied().filter(|_| response.rc.0 == 200) {
             self.truth.observation.observed = observe;
             self.truth.observation.forgotten = false;
+            self.truth.observation.unsaved = !observe && !self.device.disk.durable.observed.is_empty();
         }
     }
 
     /// The process dies with something that the disk did not take.
     pub fn observation_died(&mut self) {
-        self.truth.observation.forgotten = true;
+        self.truth.observation.forgotten |= self.truth.observation.unsaved;
     }
 
     /// The agent hands a notify to its session.

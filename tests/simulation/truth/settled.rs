@@ -78,7 +78,7 @@ impl World {
             "not settled in the end: {status:?}"
         );
         assert_eq!((status.owed, status.answers_owed), (0, 0), "something is still owed");
-        assert_eq!(*process.agent.durable(), self.device.disk.written);
+        assert_eq!(*process.agent.durable(), *self.device.disk.durable);
         assert!(self.device.disk.outbox_is_empty(), "records are left in the outbox");
         for client in &self.clients {
             assert!(client.is_idle(), "something waits in a session: {client:?}");

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod emulator;
 mod harness;
 mod machine;
 mod package;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod emulator;
 mod firmware;
 mod harness;
 mod machine;

@@ -47,7 +47,6 @@ const PURE_CRATES: &[&str] = &[
     "sha2",
     "thiserror",
     "time",
-    // reads addresses; asks nobody
     "url",
     "uuid",
 ];

@@ -236,10 +236,14 @@ impl One<'_> {
     }
 
     async fn logged(&self, row: &Value) -> Option<String> {
-        let since = row["requested"].as_str().and_then(timestamp::parse)?;
+        let requested = row["requested"].as_str().and_then(timestamp::parse)?;
         let give_up = Instant::now() + REASON;
         loop {
             let logs = self.work.client.device(self.device, "/diag/logs").await.ok()?;
+            let late = Instant::now() >= give_up;
+            // Many devices say whole seconds: what such a one logged at once seems to be older than the request. It may
+            // be of the request before, too, so it only counts when nothing else comes.
+            let since = if late { requested / 1000 * 1000 } else { requested };
             let newest = logs.as_array().into_iter().flatten().find(|log| {
                 let at = log["timestamp"].as_str().and_then(timestamp::parse);
                 log["severity"] == 2 && at.is_some_and(|at| at >= since)
@@ -247,7 +251,7 @@ impl One<'_> {
             if let Some(log) = newest {
                 return log["message"].as_str().map(str::to_owned);
             }
-            if Instant::now() >= give_up {
+            if late {
                 return None;
             }
             sleep(self.work.poll).await;

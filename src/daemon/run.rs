@@ -344,10 +344,14 @@ impl Daemon {
     async fn happened(&mut self, happening: Happening) {
         match happening {
             Happening::Facts(facts) => {
-                if let firmware::support::Host::Silent(_) = facts.firmware {
+                let told = |facts: &Facts| matches!(facts.firmware, firmware::support::Host::Slots(_));
+                if !told(&facts) {
                     self.ask_facts_later();
                 }
-                self.facts = Some(*facts);
+                // A RAUC that is busy or slow has the slots that it had.
+                if told(&facts) || !self.facts.as_ref().is_some_and(told) {
+                    self.facts = Some(*facts);
+                }
                 self.configured().await;
             }
             Happening::Event(event) => self.events.push_back(event),

@@ -698,6 +698,7 @@ fn an_agent_that_died_before_rauc_began_asks_it_again_and_not_without_end() {
     let mut rebooted = Driver::installing();
     rebooted.host_reboots("boot-2");
     rebooted.surveyed(slots("rootfs.0"));
+    rebooted.marked(Ok(()));
     assert_eq!(rebooted.firmware(), (2, 5), "another boot is another matter");
 }
 

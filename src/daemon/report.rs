@@ -91,7 +91,10 @@ impl Daemon {
             "reboot unclear" => {
                 format!("waiting whether the host goes down: logind did not answer the request to reboot; {connection}")
             }
-            busy => format!("busy with {busy}; {connection}"),
+            busy => match status.and_then(|status| status.firmware.waiting_for) {
+                Some(reason) => format!("busy with {busy}: {reason}; {connection}"),
+                None => format!("busy with {busy}; {connection}"),
+            },
         }
     }
 

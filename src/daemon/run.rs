@@ -349,15 +349,17 @@ impl Daemon {
     async fn happened(&mut self, happening: Happening) {
         match happening {
             Happening::Facts(facts) => {
-                match facts.firmware {
-                    firmware::support::Host::Silent(_) if self.silent < MAX_SILENT => {
-                        self.silent += 1;
-                        self.ask_facts_later();
-                    }
-                    firmware::support::Host::Silent(_) => {}
-                    firmware::support::Host::Slots(_) => self.silent = 0,
+                let told = |facts: &Facts| matches!(facts.firmware, firmware::support::Host::Slots(_));
+                if told(&facts) {
+                    self.silent = 0;
+                } else if self.silent < MAX_SILENT {
+                    self.silent += 1;
+                    self.ask_facts_later();
                 }
-                self.facts = Some(*facts);
+                // A RAUC that is busy or slow has the slots that it had.
+                if told(&facts) || !self.facts.as_ref().is_some_and(told) {
+                    self.facts = Some(*facts);
+                }
                 self.configured().await;
             }
             Happening::Event(event) => self.events.push_back(event),

@@ -669,6 +669,39 @@ fn an_agent_that_dies_while_rauc_writes_joins_it_again_or_reads_the_slots() {
     assert_eq!(done.reboots.len(), 1);
 }
 
+#[test]
+fn an_agent_that_died_before_rauc_began_asks_it_again_and_not_without_end() {
+    let mut driver = Driver::installing();
+    for _ in 0..2 {
+        let asked = driver.installs.len();
+        driver.restart();
+        driver.surveyed(slots("rootfs.0"));
+        assert_eq!(driver.installs.len(), asked + 1);
+        assert_eq!(driver.phase(), Some(Phase::Installing));
+    }
+    driver.restart();
+    driver.surveyed(slots("rootfs.0"));
+    assert_eq!(
+        driver.firmware(),
+        (2, 5),
+        "an agent that dies of it does not do so for ever"
+    );
+
+    let mut seen = Driver::installing();
+    seen.install_ends(InstallEnd::Unclear("RAUC died".into()));
+    seen.surveyed(slots("rootfs.0"));
+    assert_eq!(
+        (seen.firmware(), seen.installs.len()),
+        ((2, 5), 1),
+        "what was seen is told"
+    );
+    let mut rebooted = Driver::installing();
+    rebooted.host_reboots("boot-2");
+    rebooted.surveyed(slots("rootfs.0"));
+    rebooted.marked(Ok(()));
+    assert_eq!(rebooted.firmware(), (2, 5), "another boot is another matter");
+}
+
 /// Wherever the agent dies, it comes to the same end: this is the good update, with a restart after each step.
 #[test]
 fn a_restart_after_any_step_of_an_update_ends_in_the_same_outcome() {

@@ -19,6 +19,7 @@ fn update(phase: Phase, boot_id: &str) -> Update {
         service_reached: true,
         trial_boot: None,
         boots: 0,
+        starts: 1,
         service_answered: false,
         reason: None,
         reboot: None,

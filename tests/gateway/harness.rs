@@ -206,20 +206,24 @@ END
 
     /// Waits until the agent has logged a line that contains `text`, in any boot.
     pub(crate) fn wait_log(&self, text: &str) {
-        self.wait(&format!("the agent logs '{text}'"), || {
-            self.agent_log().iter().any(|line| line.contains(text))
-        });
+        self.wait(&format!("the agent logs '{text}'"), || self.logged(text) > 0);
+    }
+
+    /// How many lines with this text the agent has logged, in any boot.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.agent_log().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Waits until something about the guest is so: 30 s at most, 300 s for a machine.
-    pub(crate) fn wait(&self, what: &str, mut so: impl FnMut() -> bool) {
+    pub(crate) fn wait(&self, what: &str, so: impl FnMut() -> bool) {
+        self.wait_long(self.patience, what, so);
+    }
+
+    /// The same with a limit that fits what takes longer.
+    pub(crate) fn wait_long(&self, limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
         let start = Instant::now();
         while !so() {
-            assert!(
-                start.elapsed() < self.patience,
-                "waited {:?} in vain until {what}",
-                self.patience
-            );
+            assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
             std::thread::sleep(self.patience / 600);
         }
     }

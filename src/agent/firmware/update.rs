@@ -12,7 +12,7 @@ use crate::agent::effect::{After, Effect, Health, Level, Mark, Marker, OpId, Pur
 use crate::agent::event::{InstallEnd, Survey, Verdict};
 use crate::agent::handled::Key;
 use crate::agent::work::Work;
-use crate::agent::{observation, reboot};
+use crate::agent::{Disk, observation, reboot};
 use crate::protocol::firmware::{FirmwareState, UpdateStatus};
 
 /// So long a boot must be healthy, or a unit failed, before that counts.
@@ -25,6 +25,8 @@ const BLOCKED_PAUSE: Duration = Duration::from_secs(60);
 const OUTER_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// How often a mark is tried that the outcome does not hang on: for five minutes.
 const MARK_ATTEMPTS: u32 = 30;
+/// How often RAUC is asked to write the slot, when the agent died before it could see that RAUC was at it.
+const MAX_STARTS: u32 = 3;
 
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub(in crate::agent) struct Running {
     attempts: u32,
     /// How the update ends once they are made.
     ending: Option<Ending>,
+    /// Whether this run of the agent has asked RAUC to install, or has seen it at it.
+    seen_installing: bool,
 }
 
 /// How an update has failed. It is over when the boot loader knows: a crash in between must not leave it with a slot
@@ -171,6 +175,7 @@ pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> 
         service_answered: false,
         reason: None,
         reboot: None,
+        starts: 1,
         extra: serde_json::Map::new(),
     };
     stop_watching(work);
@@ -184,11 +189,28 @@ pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> 
     // Before RAUC begins: from its end on any reboot, be it of a power cut, boots the new slot, and its agent may not
     // start.
     marker(work);
+    install(work, transaction);
+    Ok(())
+}
+
+fn install(work: &mut Work<'_>, transaction: String) {
     if let Some(image) = super::image(work) {
+        work.v.firmware.update.seen_installing = true;
         let op = step(work, Step::Install);
         work.begin(After::Install { op, image, transaction });
     }
-    Ok(())
+}
+
+/// The run before died between its decision to install and RAUC's beginning, or RAUC ended badly while no agent ran: in
+/// both cases the slot that runs is as it was, and doing it again either succeeds or tells the reason.
+fn install_again(work: &mut Work<'_>, mut update: Update) {
+    update.starts += 1;
+    let transaction = update.transaction.clone();
+    let text = format!("slot {} is not written: RAUC is asked again", update.to_slot);
+    set(work, update);
+    work.say(Level::Info, Topic::Update, text);
+    marker(work);
+    install(work, transaction);
 }
 
 /// What RAUC is to remember the installation by: the same for the same request.
@@ -255,6 +277,7 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
     };
     match outcome {
         Outcome::StillInstalling => {
+            work.v.firmware.update.seen_installing = true;
             let op = step(work, Step::Install);
             work.begin(After::Rejoin(op));
         }
@@ -269,6 +292,13 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
         }
         Outcome::Trial => begin_trial(work, update),
         Outcome::Leave => leave(work),
+        Outcome::Failed {
+            again: true,
+            slots: Slots::AsTheyAre,
+            ..
+        } if !work.v.firmware.update.seen_installing && update.starts < MAX_STARTS && work.disk == Disk::Works => {
+            install_again(work, update);
+        }
         Outcome::Failed { reason, again, slots } => {
             let ending = Ending {
                 status: UpdateStatus::UnsupportedImage,

@@ -161,6 +161,9 @@ impl Agent {
             Event::Installed { op, end } => firmware::installed(&mut work, *op, end),
             Event::Marked { op, result } => firmware::marked(&mut work, *op, result),
             Event::Health { op, verdict } => firmware::health(&mut work, *op, verdict),
+            Event::InstallFile(command, name) => firmware::install_file(&mut work, *command, name),
+            Event::ConfirmTrial(command) => firmware::confirm_command(&mut work, *command),
+            Event::RollBack(command) => firmware::roll_back_command(&mut work, *command),
             Event::Window(open) => firmware::window(&mut work, *open),
             Event::InhibitorsChanged => firmware::inhibitors_changed(&mut work),
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),
@@ -220,6 +223,21 @@ impl Agent {
     /// What the configuration and the host say.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether RAUC is at work for us.
+    pub fn installing(&self) -> bool {
+        let update = self.durable.update();
+        update.is_some_and(|update| update.phase == firmware::record::Phase::Installing)
+    }
+
+    /// Whether an update waits for the host's reboot.
+    pub fn awaits_reboot(&self) -> bool {
+        use firmware::record::Phase;
+        let waits = |update: &firmware::record::Update| {
+            matches!(update.phase, Phase::Installed | Phase::RollingBack) && update.reboot.is_none()
+        };
+        self.durable.update().is_some_and(waits)
     }
 
     /// For people: how things stand.

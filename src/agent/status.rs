@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::durable::{Exclusive, RebootPhase, Wish};
-use super::firmware::record::Phase;
+use super::firmware::{self, record::Phase};
 use super::work::Work;
 
 /// The brain's part of `iotdm-agent status`.
@@ -22,6 +22,8 @@ pub struct Status {
     /// What is under way: `none`, `reboot asked`, `reboot accepted`, `reboot unclear`, or something that this version
     /// does not know.
     pub busy: &'static str,
+    /// How firmware stands.
+    pub firmware: FirmwareStatus,
     /// Records in the outbox that the service has not confirmed.
     pub owed: usize,
     /// Answers that the broker does not have yet.
@@ -30,6 +32,33 @@ pub struct Status {
     pub remembered: usize,
     /// Whether the disk refuses to take changes.
     pub unsaved: bool,
+}
+
+/// Firmware in `iotdm-agent status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FirmwareStatus {
+    /// Why it cannot be updated here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_supported: Option<String>,
+    /// `mgmt.firmware.state`: 0 idle, 1 downloading, 2 downloaded.
+    pub state: u8,
+    /// `mgmt.firmware.updateStatus`: 0 success or nothing yet, 1 in progress, 2 to 6 failures.
+    pub update_status: u8,
+    /// The version that the service described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How far an update is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<&'static str>,
+    /// How far a download or an installation is; the daemon knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// The slot that is written or on trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// What an update waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
 }
 
 pub(super) fn of(work: &Work<'_>) -> Status {
@@ -43,20 +72,8 @@ pub(super) fn of(work: &Work<'_>) -> Status {
             None => format!("rc {rc}"),
         }),
         subscribed: work.v.subscribed,
-        busy: match &work.d.exclusive {
-            None => "none",
-            Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
-            Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
-            Some(Exclusive::Reboot { .. }) => "reboot accepted",
-            Some(Exclusive::Update { update }) => match (update.phase, &update.reboot) {
-                (Phase::Installing, _) => "firmware installing",
-                (Phase::Installed, None) => "firmware installed, reboot to come",
-                (Phase::Installed, Some(_)) => "firmware installed, rebooting",
-                (Phase::Trial, _) => "firmware on trial",
-                (Phase::RollingBack, _) => "firmware rolling back",
-            },
-            Some(Exclusive::Unknown(_)) => "something that this version does not know",
-        },
+        busy: busy(work),
+        firmware: firmware(work),
         owed: work.v.outbox.len(),
         answers_owed: work
             .d
@@ -66,5 +83,36 @@ pub(super) fn of(work: &Work<'_>) -> Status {
             .count(),
         remembered: work.d.handled.len(),
         unsaved: work.unsaved(),
+    }
+}
+
+fn firmware(work: &Work<'_>) -> FirmwareStatus {
+    let (record, update) = (&work.d.firmware, work.d.update());
+    FirmwareStatus {
+        not_supported: work.settings.firmware.supported.clone().err(),
+        state: record.state,
+        update_status: record.update_status,
+        version: record.version.clone(),
+        phase: update.map(|_| busy(work)),
+        progress: None,
+        slot: update.map(|update| update.to_slot.clone()),
+        waiting_for: firmware::waiting_for(work),
+    }
+}
+
+fn busy(work: &Work<'_>) -> &'static str {
+    match &work.d.exclusive {
+        None => "none",
+        Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
+        Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
+        Some(Exclusive::Reboot { .. }) => "reboot accepted",
+        Some(Exclusive::Update { update }) => match (update.phase, &update.reboot) {
+            (Phase::Installing, _) => "firmware installing",
+            (Phase::Installed, None) => "firmware installed, reboot to come",
+            (Phase::Installed, Some(_)) => "firmware installed, rebooting",
+            (Phase::Trial, _) => "firmware on trial",
+            (Phase::RollingBack, _) => "firmware rolling back",
+        },
+        Some(Exclusive::Unknown(_)) => "something that this version does not know",
     }
 }

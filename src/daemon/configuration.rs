@@ -7,25 +7,38 @@ use sd_notify::NotifyState;
 
 use super::connection::Connection;
 use super::disk::Found;
+use super::firmware::support::Host;
 use super::link::Link;
 use super::pulse::{Task, notify};
 use super::run::Daemon;
-use super::{Happening, logging, settings};
+use super::{Facts, Happening, firmware, logging, settings};
 use crate::agent::{Agent, Event};
 use crate::config::{self, Configuration};
 use crate::host::{bus::Bus, identity, rauc};
 use crate::mqtt;
 
-/// How long D-Bus and RAUC may take to tell the version of the booted slot.
-const VERSION_LIMIT: Duration = Duration::from_secs(3);
+/// How long D-Bus and RAUC may take to tell the slots.
+const RAUC_LIMIT: Duration = Duration::from_secs(3);
+/// The pause before RAUC is asked again when it did not say.
+const FACTS_PAUSE: Duration = Duration::from_secs(20);
 
 impl Daemon {
     /// Looks at the host anew; [`Daemon::configured`] follows. D-Bus may hang, and nothing waits for it.
     pub(super) fn ask_facts(&self) {
         let happenings = self.happenings.clone();
         tokio::spawn(async move {
-            let facts = facts().await;
+            let facts = Box::new(facts().await);
             // Nobody listens any more when the daemon stops.
+            let _ = happenings.send(Happening::Facts(facts)).await;
+        });
+    }
+
+    /// RAUC says nothing while it installs, and not much while the host starts.
+    pub(super) fn ask_facts_later(&self) {
+        let happenings = self.happenings.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FACTS_PAUSE).await;
+            let facts = Box::new(facts().await);
             let _ = happenings.send(Happening::Facts(facts)).await;
         });
     }
@@ -38,8 +51,14 @@ impl Daemon {
         };
         // The first answer of the host comes soon, and leads here.
         let Some(facts) = &self.facts else { return };
+        let kept = firmware::support::kept(
+            &self.config_path,
+            &self.folder,
+            settings,
+            self.environment.credentials.as_deref(),
+        );
         let parts = (
-            settings::brain(settings, facts, &self.boot_id),
+            settings::brain(settings, facts, &kept, &self.boot_id),
             settings::session(settings),
         );
         let (brain, options) = match parts {
@@ -114,13 +133,21 @@ impl Daemon {
 }
 
 /// What the host tells about itself. D-Bus and RAUC may be absent, slow, or hang.
-async fn facts() -> identity::Facts {
-    let version = async {
-        let bus = Bus::system().await.ok()?;
-        rauc::booted_version(&rauc::slots(&bus).await.ok()?)
+async fn facts() -> Facts {
+    let slots = async {
+        let bus = Bus::system().await.map_err(|error| error.to_string())?;
+        rauc::slots(&bus).await.map_err(|error| error.to_string())
     };
-    let version = tokio::time::timeout(VERSION_LIMIT, version).await.ok().flatten();
-    identity::read(Path::new("/"), identity::kernel(), version)
+    let late = |_| Err("no answer in time".to_owned());
+    let slots = tokio::time::timeout(RAUC_LIMIT, slots).await.unwrap_or_else(late);
+    let version = slots.as_ref().ok().and_then(|slots| rauc::booted_version(slots));
+    Facts {
+        identity: identity::read(Path::new("/"), identity::kernel(), version),
+        firmware: match slots {
+            Ok(slots) => Host::Slots(slots),
+            Err(reason) => Host::Silent(reason),
+        },
+    }
 }
 
 /// What is missing, and what to do about it.

@@ -9,6 +9,7 @@ mod configuration;
 mod connection;
 mod disk;
 mod environment;
+mod firmware;
 mod link;
 mod logging;
 mod pulse;
@@ -19,13 +20,20 @@ mod shutdown;
 
 pub use environment::Environment;
 pub use logging::start as start_logging;
-pub use report::{Report, readable};
+pub use report::{Report, firmware_in_words, readable};
 pub use run::{Exit, run};
 
 use std::os::fd::OwnedFd;
 
-use crate::agent::{OpId, RebootOutcome};
+use crate::agent::{Event, OpId, RebootOutcome};
 use crate::host::identity;
+
+/// What the host tells about itself.
+#[derive(Debug, Clone)]
+struct Facts {
+    identity: identity::Facts,
+    firmware: firmware::support::Host,
+}
 
 /// What a task of the daemon has to tell.
 #[derive(Debug)]
@@ -37,7 +45,11 @@ enum Happening {
         lock: Option<OwnedFd>,
     },
     /// What the host tells about itself.
-    Facts(identity::Facts),
+    Facts(Box<Facts>),
+    /// What the brain waits for.
+    Event(Event),
+    /// How far a download or an installation is, in words.
+    Progress(String),
     /// logind's signal.
     PreparingForShutdown(bool),
     /// `check` has looked at everything that it sees without the connection.

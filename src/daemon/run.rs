@@ -18,10 +18,10 @@ use super::environment::Environment;
 use super::link::{Link, next_event};
 use super::logging;
 use super::pulse::{Pulse, Task, notify};
-use super::{Happening, shutdown};
+use super::{Facts, Happening, firmware, shutdown};
 use crate::agent::{AckId, After, Agent, CommandId, Disk, Effect, Event, Now, PublishId};
 use crate::config::{self, Configuration};
-use crate::host::{clock, identity};
+use crate::host::clock;
 use crate::local::{self, Call, Reply};
 use crate::mqtt::AckToken;
 
@@ -111,7 +111,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     let pulse = Pulse::default();
     let socket = local::socket_path(environment.runtime_directory.as_deref());
     let beat = pulse.clone();
-    let server = match local::listen(&socket, calls, move || beat.beat(Task::Local)) {
+    let server = match local::listen(&socket, firmware::inbox(&folder), calls, move || beat.beat(Task::Local)) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::error!("local commands cannot be served at {}: {error}", socket.display());
@@ -141,6 +141,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         calls: HashMap::new(),
         next_command: 0,
         delay_lock: None,
+        firmware: firmware::Tasks::new(),
         happenings,
         pulse,
         started: Instant::now(),
@@ -188,7 +189,7 @@ pub(super) struct Daemon {
     /// Publishes that the session has not told the end of.
     pub(super) outstanding: BTreeSet<PublishId>,
     /// `None` until the host was asked for the first time.
-    pub(super) facts: Option<identity::Facts>,
+    pub(super) facts: Option<Facts>,
     pub(super) connection: Connection,
     pub(super) configuration: config::Loaded,
     pub(super) configuration_trouble: Option<String>,
@@ -198,6 +199,7 @@ pub(super) struct Daemon {
     pub(super) calls: HashMap<CommandId, oneshot::Sender<Reply>>,
     pub(super) next_command: u64,
     pub(super) delay_lock: Option<OwnedFd>,
+    pub(super) firmware: firmware::Tasks,
     pub(super) happenings: mpsc::Sender<Happening>,
     pub(super) pulse: Pulse,
     pub(super) started: Instant,
@@ -216,6 +218,8 @@ impl Daemon {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
         loop {
+            self.drain().await;
+            self.firmware_follow_up();
             self.drain().await;
             self.tell_summary();
             let deadline = self.until_deadline();
@@ -326,17 +330,28 @@ impl Daemon {
                 }
             }
             After::Effect(Effect::Say(say)) => logging::say(&say),
-            // TEMPORARY
-            _ => {}
+            After::Effect(Effect::Survey(op, purpose)) => self.survey(op, purpose),
+            After::Effect(Effect::Watch(watch)) => self.watch_health(watch),
+            After::Effect(Effect::Marker(marker)) => self.mark_trial(marker).await,
+            After::Effect(Effect::Discard) => self.discard().await,
+            After::Download(op, image) => self.download(op, &image),
+            After::Install { op, image, transaction } => self.install(op, &image, transaction).await,
+            After::Rejoin(op) => self.rejoin(op).await,
+            After::Mark(op, marks) => self.mark(op, marks),
         }
     }
 
     async fn happened(&mut self, happening: Happening) {
         match happening {
             Happening::Facts(facts) => {
-                self.facts = Some(facts);
+                if let firmware::support::Host::Silent(_) = facts.firmware {
+                    self.ask_facts_later();
+                }
+                self.facts = Some(*facts);
                 self.configured().await;
             }
+            Happening::Event(event) => self.events.push_back(event),
+            Happening::Progress(text) => self.firmware.progress = Some(text),
             Happening::RebootEnded { op, outcome, lock } => {
                 self.delay_lock = lock;
                 self.events.push_back(Event::RebootEnded { op, outcome });

@@ -1,10 +1,14 @@
 //! From the configuration and the host's facts to what the brain and the session need.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Facts;
+use super::firmware::support;
 use crate::agent;
-use crate::config::{self, Kind, Token};
-use crate::host::identity::Facts;
+use crate::agent::firmware::WhenToReboot;
+use crate::config::{self, FirmwareReboot, Kind, Token};
+use crate::host::identity;
 use crate::mqtt::{Broker, Options, Proxy, Subscription, TlsFiles, TokenSource};
 use crate::protocol::model::DeviceInfo;
 use crate::protocol::names::NameError;
@@ -15,20 +19,37 @@ use crate::protocol::{Address, Device};
 ///
 /// # Errors
 /// When the device's name is none; the configuration has checked it.
-pub(super) fn brain(settings: &config::Settings, facts: &Facts, boot_id: &str) -> Result<agent::Settings, NameError> {
+pub(super) fn brain(
+    settings: &config::Settings,
+    facts: &Facts,
+    kept: &[(&str, PathBuf)],
+    boot_id: &str,
+) -> Result<agent::Settings, NameError> {
     Ok(agent::Settings {
         address: address(settings)?,
         lifetime: u64::from(settings.manage.lifetime),
         metadata: settings.manage.metadata.clone(),
-        device_info: device_info(&settings.manage.device_info, facts),
+        device_info: device_info(&settings.manage.device_info, &facts.identity),
         reboot_enabled: settings.reboot.enabled,
-        firmware: agent::firmware::Settings::default(),
+        firmware: agent::firmware::Settings {
+            supported: support::supported(settings, &facts.firmware, kept),
+            mark_good: settings.firmware.mark_good,
+            allow_http: settings.firmware.allow_http,
+            reboot: match settings.firmware.reboot {
+                FirmwareReboot::Now => WhenToReboot::Now,
+                FirmwareReboot::Window => WhenToReboot::Window,
+                FirmwareReboot::Manual => WhenToReboot::Manual,
+            },
+            trial: settings.firmware.trial.timeout,
+            units: settings.firmware.trial.units.clone(),
+            require_service: settings.firmware.trial.require_service,
+        },
         boot_id: boot_id.to_owned(),
     })
 }
 
 /// What the configuration says wins over what the host says.
-fn device_info(set: &config::DeviceInfo, facts: &Facts) -> DeviceInfo {
+fn device_info(set: &config::DeviceInfo, facts: &identity::Facts) -> DeviceInfo {
     let or = |set: &Option<String>, fact: &Option<String>| set.clone().or_else(|| fact.clone());
     DeviceInfo {
         serial_number: or(&set.serial_number, &facts.serial_number),

@@ -20,6 +20,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Bus {
     connection: Connection,
+    /// Where it is, when it is not the system's own.
+    address: Option<String>,
 }
 
 /// A D-Bus call that did not succeed: which one, and why.
@@ -63,7 +65,7 @@ impl Bus {
     /// # Errors
     /// [`Cause::Lost`] when nothing listens there, [`Cause::NoReply`] when it does not greet within 5 s.
     pub async fn system() -> Result<Self, BusError> {
-        Self::build(Builder::system(), CALL_LIMIT).await
+        Self::build(None, Some(CALL_LIMIT)).await
     }
 
     /// Connects to the bus at a D-Bus address such as `unix:path=/run/dbus/system_bus_socket`; a call may take
@@ -72,13 +74,26 @@ impl Bus {
     /// # Errors
     /// As [`Bus::system`].
     pub async fn at(address: &str, call_limit: Duration) -> Result<Self, BusError> {
-        Self::build(Builder::address(address), call_limit).await
+        Self::build(Some(address.to_owned()), Some(call_limit)).await
     }
 
-    async fn build(builder: Builder<'_>, call_limit: Duration) -> Result<Self, BusError> {
+    /// Another connection to the same bus, on which a call has no limit: for a caller that gives each call its own, and
+    /// whose unread signals shall not hold up anybody else's replies.
+    pub(super) async fn without_limit(&self) -> Result<Self, BusError> {
+        Self::build(self.address.clone(), None).await
+    }
+
+    async fn build(address: Option<String>, call_limit: Option<Duration>) -> Result<Self, BusError> {
         const CALL: &str = "connecting to the system bus";
-        match tokio::time::timeout(CONNECT_LIMIT, builder.method_timeout(call_limit).build()).await {
-            Ok(Ok(connection)) => Ok(Self { connection }),
+        let mut builder = match &address {
+            Some(address) => Builder::address(address.as_str()),
+            None => Builder::system(),
+        };
+        if let Some(limit) = call_limit {
+            builder = builder.method_timeout(limit);
+        }
+        match tokio::time::timeout(CONNECT_LIMIT, builder.build()).await {
+            Ok(Ok(connection)) => Ok(Self { connection, address }),
             Ok(Err(error)) => Err(BusError {
                 call: CALL,
                 cause: Cause::Lost(error.to_string()),

@@ -29,6 +29,14 @@ pub fn wall() -> Option<i64> {
     plausible(SystemTime::now())
 }
 
+/// The minute of the day by the host's time zone, 0 to 1439; `None` while the clock is not set.
+#[allow(clippy::disallowed_methods)] // the one place that may
+pub fn minute_of_day() -> Option<u16> {
+    wall()?;
+    let now = jiff::Zoned::now();
+    u16::try_from(i32::from(now.hour()) * 60 + i32::from(now.minute())).ok()
+}
+
 fn plausible(now: SystemTime) -> Option<i64> {
     let seconds = i64::try_from(now.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
     (seconds >= EARLIEST).then_some(seconds)

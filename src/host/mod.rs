@@ -5,6 +5,7 @@
 
 pub mod bus;
 pub mod clock;
+pub mod download;
 pub mod identity;
 pub mod logind;
 pub mod mounts;

@@ -4,8 +4,8 @@
 //! Facts: `org.freedesktop.systemd1(5)`; `LoadUnit` of a unit that does not exist succeeds, its `LoadState` is then
 //! `not-found`.
 
-use zbus::OwnedObjectPath;
 use zbus::proxy::CacheProperties;
+use zbus::{ObjectPath, OwnedObjectPath};
 
 use super::bus::{Bus, BusError};
 
@@ -16,9 +16,35 @@ use super::bus::{Bus, BusError};
 )]
 trait Manager {
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn list_units_filtered(&self, states: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn system_state(&self) -> zbus::Result<String>;
+}
+
+/// Name, description, load, active and sub state, followed unit, path, job id, job type, job path.
+type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Service",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Service {
+    #[zbus(property(emits_changed_signal = "false"), name = "Type")]
+    fn service_type(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn remain_after_exit(&self) -> zbus::Result<bool>;
 }
 
 #[zbus::proxy(
@@ -43,6 +69,24 @@ pub struct UnitInfo {
     pub active_state: String,
     /// `enabled`, `disabled`, `static`, `masked`, ...; empty when there is no unit file.
     pub unit_file_state: String,
+    /// What only a loaded service has.
+    pub service: Option<ServiceInfo>,
+}
+
+/// What systemd says about one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceInfo {
+    /// `simple`, `exec`, `forking`, `oneshot`, `dbus`, `notify`, `notify-reload` or `idle`.
+    pub service_type: String,
+    /// `RemainAfterExit=`: it stays `active` when its process has ended well.
+    pub remain_after_exit: bool,
+}
+
+impl ServiceInfo {
+    /// Whether it can ever be seen `active`: a oneshot goes from `activating` to `inactive`, unless it remains.
+    pub fn can_stay_active(&self) -> bool {
+        self.service_type != "oneshot" || self.remain_after_exit
+    }
 }
 
 /// systemd's manager on one bus connection.
@@ -84,11 +128,45 @@ impl Systemd {
             .build()
             .await
             .map_err(told)?;
+        let load_state = unit.load_state().await.map_err(told)?;
+        let service = if load_state == "loaded" && name.ends_with(".service") {
+            Some(self.service(unit.inner().path().to_owned()).await?)
+        } else {
+            None
+        };
         Ok(UnitInfo {
-            load_state: unit.load_state().await.map_err(told)?,
+            load_state,
             active_state: unit.active_state().await.map_err(told)?,
             unit_file_state: unit.unit_file_state().await.map_err(told)?,
+            service,
         })
+    }
+
+    async fn service(&self, path: ObjectPath<'static>) -> Result<ServiceInfo, BusError> {
+        let told = |error| BusError::new("systemd1 Service", &error);
+        let service = ServiceProxy::builder(self.bus.connection())
+            .path(path)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(told)?;
+        Ok(ServiceInfo {
+            service_type: service.service_type().await.map_err(told)?,
+            remain_after_exit: service.remain_after_exit().await.map_err(told)?,
+        })
+    }
+
+    /// The names of all units that are `failed`, in the order of their names; units that were never loaded are not among
+    /// them.
+    ///
+    /// # Errors
+    /// When systemd does not answer.
+    pub async fn failed_units(&self) -> Result<Vec<String>, BusError> {
+        let units = self.manager.list_units_filtered(&["failed"]).await;
+        let units = units.map_err(|error| BusError::new("systemd1 ListUnitsFiltered", &error))?;
+        let mut names: Vec<String> = units.into_iter().map(|unit| unit.0).collect();
+        names.sort();
+        Ok(names)
     }
 
     /// The machine's state: `running`, `degraded` (a unit failed), `starting`, `stopping`, `maintenance`, ...

@@ -94,7 +94,7 @@ impl Key {
             token: outside::secret(),
         };
         let text = format!(
-            "# The key of the REST face of iotdm serve. Whoever can read this can reboot devices.\n\
+            "# The key of the REST face of iotdm serve. Whoever can read this can reboot devices and install firmware on them.\n\
              user = \"{}\"\ntoken = \"{}\"\n",
             key.user, key.token
         );

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use iotdm::agent::effect::{Mark, Purpose};
+use iotdm::agent::effect::{Mark, Purpose, Reply};
 use iotdm::agent::event::Slot;
 use iotdm::agent::firmware::record::Phase;
 use iotdm::agent::firmware::{self, WhenToReboot};
-use iotdm::agent::{DownloadEnd, Event, InstallEnd, RebootOutcome, Settings, Survey, Verdict};
+use iotdm::agent::{CommandId, DownloadEnd, Event, InstallEnd, RebootOutcome, Settings, Survey, Verdict};
 use iotdm::protocol::Rc;
 use iotdm::protocol::firmware::UpdateStatus;
 use serde_json::{Value, json};
@@ -29,6 +29,11 @@ pub(crate) fn slots(booted: &str) -> Survey {
         slots: vec![slot("rootfs.0"), slot("rootfs.1")],
         ..Survey::default()
     }
+}
+
+/// How a trial ends well.
+fn confirmed() -> [(Mark, String); 2] {
+    [Mark::Active, Mark::Good].map(|mark| (mark, "booted".to_owned()))
 }
 
 /// The same, after the other slot was written.
@@ -411,7 +416,7 @@ fn fwu_03_a_good_update_reboots_proves_itself_and_is_told_after_manage() {
     driver.pass(9 * SECOND);
     assert!(driver.marks.is_empty(), "it has to be healthy for a while");
     driver.pass(2 * SECOND);
-    assert_eq!(driver.marks[0].1, [(Mark::Good, "booted".to_owned())]);
+    assert_eq!(driver.marks[0].1, confirmed());
     assert!(driver.on("notify").is_empty(), "not before the mark is read back");
     driver.marked(Ok(()));
     assert_eq!(driver.order(), ["manage", "notify"]);
@@ -834,4 +839,104 @@ fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
     driver.published.clear();
     driver.connect(true);
     assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
+}
+
+#[test]
+fn a_file_from_the_device_goes_through_the_same_checks_and_the_same_machine() {
+    let mut driver = Driver::new();
+    driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
+    assert!(matches!(driver.replies[0].1, Reply::Begun(_)), "{:?}", driver.replies);
+    assert_eq!(driver.downloads[0].1.uri, "file:fw-2.raucb");
+    driver.event(Event::InstallFile(CommandId(2), "fw-3.raucb".into()));
+    assert!(matches!(driver.replies[1].1, Reply::Failed(_)));
+    driver.download_ends(DownloadEnd::Done);
+    driver.event(Event::Disconnected);
+    assert_eq!(driver.surveys.last().unwrap().1, Purpose::Install);
+    driver.surveyed(slots("rootfs.0"));
+    driver.install_ends(InstallEnd::Done);
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.1"));
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    assert_eq!(
+        driver.marks.len(),
+        1,
+        "the service had not been reached before, so it need not be now"
+    );
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+}
+
+#[test]
+fn a_file_that_is_refused_is_told_and_one_that_a_restart_interrupts_goes_on() {
+    let mut driver = Driver::new();
+    driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
+    driver.download_ends(failed(UpdateStatus::VerificationFailed));
+    assert_eq!(driver.firmware(), (0, 4));
+    driver.event(Event::InstallFile(CommandId(2), "fw-2.raucb".into()));
+    driver.restart();
+    assert_eq!(driver.downloads.len(), 3);
+    driver.download_ends(DownloadEnd::Done);
+    driver.restart();
+    let problems = vec!["modbus.service is a oneshot".to_owned()];
+    driver.surveyed(Survey {
+        problems,
+        ..slots("rootfs.0")
+    });
+    assert_eq!(driver.firmware(), (2, 0));
+    let surveys = driver.surveys.len();
+    driver.restart();
+    assert_eq!(driver.surveys.len(), surveys, "a refusal is an end");
+}
+
+#[test]
+fn a_technician_may_end_a_trial_either_way() {
+    let mut driver = Driver::on_trial();
+    driver.health(Verdict::Bad("modbus.service has failed".into()));
+    driver.event(Event::ConfirmTrial(CommandId(1)));
+    assert_eq!(driver.marks[0].1, confirmed());
+    driver.pass(20 * SECOND);
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+    let mut driver = Driver::on_trial();
+    driver.event(Event::RollBack(CommandId(1)));
+    assert_eq!(driver.phase(), Some(Phase::RollingBack));
+    driver.marked(Ok(()));
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-3");
+    driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
+    for command in [Event::ConfirmTrial(CommandId(2)), Event::RollBack(CommandId(3))] {
+        driver.event(command);
+        assert!(matches!(driver.replies.last().unwrap().1, Reply::Failed(_)));
+    }
+}
+
+#[test]
+fn what_is_installed_and_not_booted_can_be_called_off_also_across_a_restart() {
+    for restarts in [false, true] {
+        let mut driver = Driver::installing();
+        let mut settings = driver.agent.settings().clone();
+        settings.firmware.reboot = WhenToReboot::Manual;
+        driver.event(Event::Configured(Box::new(settings)));
+        driver.install_ends(InstallEnd::Done);
+        driver.event(Event::RollBack(CommandId(1)));
+        if restarts {
+            driver.restart();
+            driver.surveyed(written("rootfs.0"));
+        }
+        assert_eq!(
+            driver.marks.last().unwrap().1,
+            [
+                (Mark::Active, "rootfs.0".to_owned()),
+                (Mark::Bad, "rootfs.1".to_owned())
+            ]
+        );
+        driver.marked(Ok(()));
+        assert_eq!(driver.firmware(), (2, 5), "the image may be installed another time");
+        assert!(driver.reboots.is_empty());
+        assert!(driver.marker.is_none());
+    }
 }

@@ -59,6 +59,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::NotRebooted => "not rebooted",
         Outcome::Trial => "trial",
         Outcome::Leave => "leave",
+        Outcome::CallOff => "call off",
         Outcome::Failed { again, slots, .. } => match (slots, again) {
             (Slots::FellBack, true) => "fell back, again",
             (Slots::FellBack, false) => "fell back",
@@ -85,6 +86,11 @@ fn while_installing_in_the_same_boot_the_slot_tells() {
         ..old(false, "1")
     };
     row(&state, &writing, "installing", "");
+    let says_nothing_else = Survey {
+        installing: true,
+        ..Survey::default()
+    };
+    row(&state, &says_nothing_else, "installing", "");
     row(&state, &old(true, "2"), "not rebooted", "");
     row(&state, &old(false, "1"), "failed, again", "interrupted");
     row(&state, &old(true, "1"), "failed, again", "interrupted");
@@ -166,6 +172,7 @@ fn what_is_rolled_back_is_left_and_says_why() {
     row(&state, &old(true, "2"), "fell back", "modbus.service has failed");
     state.boots = 4;
     row(&state, &new(), "failed", "does not leave");
+    row(&update(Phase::RollingBack, HERE), &old(true, "2"), "call off", "");
 }
 
 #[test]

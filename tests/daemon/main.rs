@@ -21,4 +21,5 @@ mod life;
 mod looking;
 mod reboot;
 mod refusals;
+mod updatable;
 mod wire;

@@ -36,14 +36,25 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Boots a bare Debian of this suite.
     pub(crate) fn boot_bare(suite: &str) -> Self {
-        let name = format!(
-            "{suite}-{}-{}",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
-        );
-        let gateway = Self { name };
+        let gateway = Self::named(suite);
         succeeded(gateway.script(&["boot"], &[suite]).output(), "boot");
         gateway
+    }
+
+    /// Boots a Debian of this suite with two slots, RAUC, and the package in slot A.
+    pub(crate) fn boot_slots(suite: &str) -> Self {
+        let gateway = Self::named(suite);
+        let package = package();
+        let arguments = [suite, "--slots", "--deb", &package.to_string_lossy()];
+        succeeded(gateway.script(&["boot"], &arguments).output(), "boot");
+        gateway
+    }
+
+    fn named(suite: &str) -> Self {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        Self {
+            name: format!("{suite}-{}-{number}", std::process::id()),
+        }
     }
 
     /// Boots a Debian of this suite and installs the package in it.
@@ -124,6 +135,38 @@ END
             .collect()
     }
 
+    /// The slot that the boot loader has taken, `A` or `B`.
+    pub(crate) fn slot(&self) -> String {
+        succeeded(self.script(&["slot"], &[]).output(), "slot")
+    }
+
+    /// A variable of the boot loader, such as `ORDER` or `A_TRY`.
+    pub(crate) fn bootloader(&self, variable: &str) -> String {
+        let all = succeeded(self.script(&["bootloader"], &[]).output(), "bootloader");
+        let mut values = all
+            .lines()
+            .filter_map(|line| line.strip_prefix(variable)?.strip_prefix('='));
+        values
+            .next()
+            .unwrap_or_else(|| panic!("no {variable} in {all}"))
+            .to_owned()
+    }
+
+    /// Reboots through logind and waits until the next boot is up.
+    pub(crate) fn reboot(&self) {
+        let next = self.boot_ids().len() + 1;
+        // the answer may not get out any more
+        let _ = self.exec(&["systemctl", "reboot"]);
+        self.wait_boot(next);
+    }
+
+    /// Copies a file into the guest.
+    pub(crate) fn put(&self, file: &Path, path: &str) {
+        let file = std::fs::File::open(file).expect("the file is there");
+        let mut script = self.script(&["exec"], &["sh", "-c", "cat >\"$0\"", path]);
+        succeeded(script.stdin(file).output(), path);
+    }
+
     /// Waits until the guest's boot number `n` (the first is 1) is up.
     pub(crate) fn wait_boot(&self, n: usize) {
         succeeded(self.script(&["wait-boot"], &[&n.to_string()]).output(), "wait-boot");
@@ -183,6 +226,11 @@ END
         succeeded(self.script(&["mend"], &[]).output(), "mend");
     }
 
+    /// From the next boot on, the guest has been up for so many seconds when it starts.
+    pub(crate) fn uptime(&self, seconds: u32) {
+        succeeded(self.script(&["uptime"], &[&seconds.to_string()]).output(), "uptime");
+    }
+
     /// Power cut: everything in the guest dies at once, then it boots again.
     pub(crate) fn kill(&self) {
         succeeded(self.script(&["kill"], &[]).output(), "kill");
@@ -212,7 +260,7 @@ impl Drop for Gateway {
     }
 }
 
-fn succeeded(output: std::io::Result<Output>, what: &str) -> String {
+pub(crate) fn succeeded(output: std::io::Result<Output>, what: &str) -> String {
     let output = output.expect("the harness script runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

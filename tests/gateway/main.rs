@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bundle;
+mod firmware;
 mod harness;
 mod machine;
 mod package;
 mod reboot;
 mod sandbox;
 mod site;
+mod slots;
 #[path = "../support/mod.rs"]
 mod support;

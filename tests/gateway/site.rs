@@ -17,6 +17,8 @@ const TO_DEVICE: &str = "iotdm-1/type/edge-gateway/id/gw-0001";
 pub(crate) struct Site {
     pub(crate) gateway: Gateway,
     broker: Mosquitto,
+    /// Certificate and key of the host's end of the link, which the guest knows as `broker.test`.
+    pub(crate) certificate: (PathBuf, PathBuf),
     authority: Authority,
     api: String,
     folder: tempfile::TempDir,
@@ -27,12 +29,17 @@ pub(crate) struct Site {
 impl Site {
     /// Boots a Debian of this suite, installs the package, gives it an identity, and waits until it is managed.
     pub(crate) fn managed(suite: &str) -> Self {
-        let gateway = Gateway::boot(suite);
+        Self::of(Gateway::boot(suite))
+    }
+
+    /// A site with this gateway, which has the package: gives it an identity, and waits until it is managed.
+    pub(crate) fn of(gateway: Gateway) -> Self {
         let host = gateway.host_address().to_string();
         let authority = Authority::new("the site's authority");
         let server = authority.server(&["localhost", "broker.test"], Validity::Now);
         let guest_port = crate::support::free_port();
         let (cert, key) = (server.cert_file.clone(), server.key_file.clone());
+        let certificate = (cert.clone(), key.clone());
         let more = format!(
             "listener {guest_port} {host}\ncertfile {}\nkeyfile {}\n",
             cert.display(),
@@ -63,6 +70,7 @@ impl Site {
         let mut site = Site {
             gateway,
             broker,
+            certificate,
             authority,
             api,
             folder,
@@ -213,7 +221,7 @@ impl Site {
         std::fs::read_to_string(self.path("serve.log")).unwrap_or_default()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }

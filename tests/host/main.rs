@@ -5,6 +5,8 @@
 mod bus;
 mod logind;
 mod rauc;
+#[path = "../support/rauc.rs"]
+mod rauc_host;
 mod systemd;
 
 use std::time::Duration;

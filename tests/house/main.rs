@@ -60,8 +60,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("zbus", &["host"]),
     ("sd_notify", &["daemon"]),
     ("rusqlite", &["service/registry"]),
-    ("axum", &["service/rest", "service/serve.rs"]),
-    ("reqwest", &["service/cli"]),
+    ("axum", &["service/bundle", "service/rest", "service/serve.rs"]),
+    ("indicatif", &["service/cli"]),
+    ("reqwest", &["service/cli", "host/download"]),
     ("std::env", &["daemon/environment.rs"]),
     ("std::time::SystemTime", &["host/clock.rs", "service/outside.rs"]),
 ];

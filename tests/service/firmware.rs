@@ -284,7 +284,7 @@ fn fws_04_codes_as_strings_lead_on_as_numbers_do() {
 
 #[test]
 fn fws_01_what_notifies_say_of_a_download_ends_it_or_does_not() {
-    let cases: [(&[Value], Option<Result<(), &str>>); 8] = [
+    let cases: [Case<'_>; 8] = [
         (&[json!({"state": 1})], None),
         (&[json!({"state": 1, "updateStatus": 0})], None),
         (&[json!({"state": 2})], Some(Ok(()))),
@@ -311,7 +311,7 @@ fn fws_01_what_notifies_say_of_a_download_ends_it_or_does_not() {
 
 #[test]
 fn fws_01_what_notifies_say_of_an_update_ends_it_or_does_not() {
-    let cases: [(&[Value], Option<Result<(), &str>>); 9] = [
+    let cases: [Case<'_>; 9] = [
         (&[json!({"updateStatus": 1})], None),
         (&[json!({"state": 0, "updateStatus": 1})], None),
         (&[json!({"state": 2, "updateStatus": 0})], None),
@@ -337,7 +337,10 @@ fn fws_01_what_notifies_say_of_an_update_ends_it_or_does_not() {
     ends("update", &cases);
 }
 
-fn ends(action: &str, cases: &[(&[Value], Option<Result<(), &str>>)]) {
+/// Notifies, and the end that they are: none, success, or failure with the reason.
+type Case<'a> = (&'a [Value], Option<Result<(), &'a str>>);
+
+fn ends(action: &str, cases: &[Case<'_>]) {
     for (notifies, end) in cases {
         let (mut scene, id) = working(action);
         let mut sent = Vec::new();

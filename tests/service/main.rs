@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod brain;
+mod bundle;
 mod firmware;
 mod live;
+mod place;
+mod push;
 mod random;
 mod registry;
 mod rest;

@@ -1,7 +1,7 @@
 //! Random events for the brain: well-formed messages of a few devices, damaged ones, noise, and operators.
 
 use iotdm::protocol::{Address, Device, ReqId, ToService};
-use iotdm::service::brain::{Event, NewRequest, PublishId, Service};
+use iotdm::service::brain::{Event, NewRequest, PublishId, RequestStep, Service, StatusRow};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -14,6 +14,8 @@ pub enum Act {
     Say(usize, ToService, u8),
     /// A device answers one of the requests that it was sent.
     Respond(usize, usize, u16),
+    /// A device answers what it was last asked as it should.
+    Agree(usize),
     /// A well-formed message with one byte changed, or cut.
     Damaged(usize, ToService, usize, u8, bool),
     /// Anything on any topic.
@@ -58,6 +60,7 @@ pub fn acts(count: usize) -> impl Strategy<Value = Vec<Act>> {
         8 => (0..3usize, kinds(), any::<u8>()).prop_map(|(who, kind, n)| Act::Say(who, kind, n)),
         4 => (0..3usize, 0..20usize, prop::sample::select(vec![202u16, 202, 202, 200, 500, 501, 404]))
             .prop_map(|(who, which, rc)| Act::Respond(who, which, rc)),
+        6 => (0..3usize).prop_map(Act::Agree),
         2 => (0..3usize, kinds(), any::<usize>(), any::<u8>(), any::<bool>())
             .prop_map(|(who, kind, at, byte, cut)| Act::Damaged(who, kind, at, byte, cut)),
         1 => (noise_topic, prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(topic, bytes)| Act::Noise(topic, bytes)),
@@ -115,8 +118,37 @@ fn request_id(service: &Service, which: usize) -> String {
     requests.get(which).map_or("none".to_owned(), |row| row.id.clone())
 }
 
+/// A device has one firmware action in progress at most, and is observed only for that.
+fn check_firmware(service: &Service) {
+    let rows = service.rows();
+    let firmware = |row: &&StatusRow| {
+        let request = rows.requests.iter().find(|request| request.number == row.request);
+        request.unwrap().action.is_firmware() && !row.is_complete()
+    };
+    for device in &rows.devices {
+        let open: Vec<&StatusRow> = rows
+            .statuses
+            .iter()
+            .filter(|row| row.device == device.device)
+            .filter(firmware)
+            .collect();
+        assert!(open.len() <= 1, "{open:?}");
+        let working = open.first().is_some_and(|row| row.step >= RequestStep::Initiate);
+        let observed = device
+            .managed
+            .as_ref()
+            .is_some_and(|managed| !managed.observed.is_empty());
+        assert_eq!(observed, working, "{open:?}");
+    }
+}
+
 /// Lets it happen, and checks what must hold after every step.
 pub fn perform(scene: &mut Scene, act: &Act) {
+    act_out(scene, act);
+    check_firmware(&scene.service);
+}
+
+fn act_out(scene: &mut Scene, act: &Act) {
     let devices = devices();
     let topic = |who: usize, kind: ToService| kind.topic(&Address::Device(devices[who].clone()));
     match act {
@@ -129,6 +161,20 @@ pub fn perform(scene: &mut Scene, act: &Act) {
         Act::Respond(who, which, rc) => {
             if let Some(req_id) = sent_to(&scene.service, &devices[*who]).get(*which) {
                 assert!(scene.respond(&devices[*who], req_id, *rc, "").answers.is_empty());
+            }
+        }
+        Act::Agree(who) => {
+            let rows = scene.service.rows().statuses;
+            let open = rows
+                .into_iter()
+                .find(|row| row.device == devices[*who] && !row.is_complete());
+            if let Some(row) = open {
+                let rc = match row.step {
+                    RequestStep::Update => 204,
+                    RequestStep::Observe | RequestStep::Cancel => 200,
+                    RequestStep::Initiate | RequestStep::Working => 202,
+                };
+                scene.respond(&row.device, &row.req_id, rc, "");
             }
         }
         Act::Damaged(who, kind, at, byte, cut) => {
@@ -150,7 +196,6 @@ pub fn perform(scene: &mut Scene, act: &Act) {
                 action: (*action).to_owned(),
                 devices: who.iter().map(|who| devices[*who].clone()).collect(),
                 timeout: (*timeout > 0).then_some(*timeout),
-                ..NewRequest::default()
             };
             // Refused or not: it is answered once, which create() checks.
             let _ = scene.create(request);

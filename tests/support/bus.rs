@@ -81,6 +81,19 @@ impl PrivateBus {
         }
     }
 
+    /// Returns once nobody owns `name`.
+    pub async fn disappears(&self, name: &str) {
+        let connection = zbus::connection::Builder::address(self.address())
+            .build()
+            .await
+            .unwrap();
+        let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let mut changes = bus.receive_name_owner_changed().await.unwrap();
+        while bus.name_has_owner(name.try_into().unwrap()).await.unwrap() {
+            changes.next().await.unwrap();
+        }
+    }
+
     /// Returns when nobody but `service` is left on the bus and it has seen everything that the others had sent it.
     pub async fn alone(&self, service: &str) {
         let connection = zbus::connection::Builder::address(self.address())
@@ -134,6 +147,12 @@ pub enum Answer {
     Lock,
     /// For `GetSlotStatus`: slot name and its string members.
     Slots(Vec<(String, Vec<(String, String)>)>),
+    /// For `Mark`: two texts.
+    Pair(String, String),
+    /// For `InspectBundle`: what is in the manifest's section `update`, wrapped as RAUC wraps it.
+    Manifest(Vec<(String, String)>),
+    /// For `ListUnitsFiltered`: the units' names.
+    Units(Vec<String>),
     /// A D-Bus error: name and text.
     Error(&'static str, &'static str),
     /// No reply at all.
@@ -230,6 +249,26 @@ impl Scripted {
         std::mem::take(&mut self.locks.lock().unwrap())
     }
 
+    /// Sends a signal to everybody.
+    pub async fn emit<B: serde::Serialize + zbus::DynamicType>(
+        &self,
+        path: &str,
+        interface: &str,
+        member: &str,
+        body: &B,
+    ) {
+        let to: Option<&str> = None;
+        self.connection
+            .emit_signal(to, path, interface, member, body)
+            .await
+            .unwrap();
+    }
+
+    /// Leaves the bus, as a process that dies.
+    pub async fn leave(&self) {
+        self.connection.clone().close().await.unwrap();
+    }
+
     /// Sends logind's `PrepareForShutdown`.
     pub async fn prepare_for_shutdown(&self, start: bool) {
         let to: Option<&str> = None;
@@ -289,9 +328,17 @@ fn asked(message: &Message) -> String {
     let body = message.body();
     match body.signature().to_string().as_str() {
         "" => member,
-        // Properties.Get
-        "(ss)" => body.deserialize::<(&str, &str)>().unwrap().1.to_owned(),
+        "(ss)" if member == "Get" => body.deserialize::<(&str, &str)>().unwrap().1.to_owned(),
+        "(ss)" => {
+            let (a, b): (&str, &str) = body.deserialize().unwrap();
+            format!("{member}({a}, {b})")
+        }
+        "(sa{sv})" => {
+            let (a, options): (&str, HashMap<&str, Variant<'_>>) = body.deserialize().unwrap();
+            format!("{member}({a}, {options:?})")
+        }
         "s" => format!("{member}({})", body.deserialize::<&str>().unwrap()),
+        "as" => format!("{member}({})", body.deserialize::<Vec<&str>>().unwrap().join(", ")),
         "b" => format!("{member}({})", body.deserialize::<bool>().unwrap()),
         "t" => format!("{member}({})", body.deserialize::<u64>().unwrap()),
         "(ssss)" => {
@@ -336,6 +383,35 @@ async fn reply(connection: &Connection, call: &Message, answer: Option<Answer>, 
             connection
                 .reply(&header, &zbus::Fd::from(std::os::fd::OwnedFd::from(theirs)))
                 .await
+        }
+        Some(Answer::Pair(a, b)) => connection.reply(&header, &(a, b)).await,
+        Some(Answer::Manifest(members)) => {
+            let section: HashMap<String, Variant<'_>> =
+                members.into_iter().map(|(k, v)| (k, Variant::new(v))).collect();
+            let section = Variant::Variant(Box::new(Variant::from(section)));
+            connection.reply(&header, &HashMap::from([("update", section)])).await
+        }
+        Some(Answer::Units(names)) => {
+            let none = OwnedObjectPath::try_from("/").unwrap();
+            let units: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    let words = (name.as_str(), "", "loaded", "failed", "failed", "");
+                    (
+                        words.0,
+                        words.1,
+                        words.2,
+                        words.3,
+                        words.4,
+                        words.5,
+                        none.clone(),
+                        0u32,
+                        "",
+                        none.clone(),
+                    )
+                })
+                .collect();
+            connection.reply(&header, &units).await
         }
         Some(Answer::Slots(slots)) => {
             let slots: Vec<(String, HashMap<String, Variant<'_>>)> = slots

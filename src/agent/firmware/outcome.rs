@@ -20,6 +20,8 @@ pub enum Outcome {
     Trial,
     /// The new slot runs, has failed, and is still to be left.
     Leave,
+    /// The old slot still runs, and the new one is not to be booted.
+    CallOff,
     /// The old slot runs, or the new one is not going to be left: it is over.
     Failed {
         /// Why, in words.
@@ -94,6 +96,10 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
         again: false,
         slots: Slots::TakeBack,
     };
+    if update.phase == Phase::Installing && same_boot && survey.installing {
+        // RAUC does not even say which slot runs while it writes; and what is written boots next only when it is done.
+        return Outcome::StillInstalling;
+    }
     if !in_new && !in_old {
         let runs = booted.unwrap_or("an unknown slot");
         return taken_back(format!(
@@ -101,8 +107,6 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
         ));
     }
     match update.phase {
-        // A slot that is written does not boot next before RAUC is done.
-        Phase::Installing if same_boot && survey.installing => Outcome::StillInstalling,
         Phase::Installing if same_boot && written(update, survey) => Outcome::NotRebooted,
         Phase::Installing | Phase::Installed if in_new && same_boot => taken_back(format!(
             "slot {to} runs without a reboot: RAUC's idea of the booted slot has changed"
@@ -142,6 +146,7 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             Some(note) => note.clone(),
             None => format!("the trial of slot {to} was cut short, and the boot loader fell back to the old one"),
         }),
+        Phase::RollingBack if in_old && same_boot => Outcome::CallOff,
         Phase::RollingBack if in_new && update.boots <= MAX_BOOTS => Outcome::Leave,
         Phase::RollingBack => {
             let reason = update.reason.as_deref().unwrap_or("it did not prove itself");

@@ -37,6 +37,8 @@ enum Step {
     Confirm,
     /// The old slot is made the next, the new one bad.
     Leave,
+    /// The same, from the old slot: the new one is not even booted.
+    CallOff,
     /// What runs is good; after a failure, what failed is bad.
     Settle,
 }
@@ -52,6 +54,8 @@ pub(in crate::agent) struct Running {
     verdict: Option<(Verdict, Duration)>,
     /// Whether the time of day allows a reboot.
     window_open: bool,
+    /// Somebody on the device says that the slot on trial is good.
+    pub(super) confirmed: bool,
     /// Why the reboot that the update needs was refused.
     pub(in crate::agent) blocked: Option<String>,
     /// Whether the slot that runs is marked good.
@@ -81,6 +85,8 @@ const BOOTED: &str = "booted";
 pub(in crate::agent) fn recover(work: &mut Work<'_>) {
     if work.d.firmware.is(FirmwareState::Downloading) {
         start_download(work);
+    } else if work.d.firmware.local && work.d.firmware.is(FirmwareState::Downloaded) && work.d.update().is_none() {
+        super::local::begin_update(work);
     }
     if work.d.update().is_some() {
         look(work);
@@ -196,7 +202,9 @@ fn transaction(work: &mut Work<'_>, key: Option<&Key>) -> String {
 }
 
 fn status(work: &mut Work<'_>, state: FirmwareState, status: UpdateStatus) {
-    let record = work.d.firmware.with(state, status);
+    let mut record = work.d.firmware.with(state, status);
+    // From here on it is an update like any other.
+    record.local = false;
     observation::set_firmware(work, record, false);
 }
 
@@ -263,6 +271,7 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
         }
         Outcome::Trial => begin_trial(work, update),
         Outcome::Leave => leave(work),
+        Outcome::CallOff => take_back(work),
         Outcome::Failed { reason, again, slots } => {
             let ending = Ending {
                 status: UpdateStatus::UnsupportedImage,
@@ -318,7 +327,7 @@ fn begin_trial(work: &mut Work<'_>, mut update: Update) {
 }
 
 /// This boot is on trial.
-fn on_trial(work: &Work<'_>) -> bool {
+pub(super) fn on_trial(work: &Work<'_>) -> bool {
     let here = |update: &Update| update.trial_boot.as_ref() == Some(&work.settings.boot_id);
     work.d
         .update()
@@ -377,6 +386,7 @@ pub(super) fn go_on(work: &mut Work<'_>) {
                 reboot::begin_own(work, "a reboot into the new firmware");
             }
         }
+        Some(update) if update.phase == Phase::RollingBack && update.boot_id == here => take_back(work),
         Some(update) if update.phase == Phase::RollingBack && update.trial_boot.as_ref() == Some(&here) => {
             if work.v.firmware.update.may_leave {
                 reboot::begin_own(work, "a reboot back into the old firmware");
@@ -408,6 +418,8 @@ fn trial_due(work: &mut Work<'_>) {
     let settled = |since: Duration| work.now.boottime >= since + SETTLED;
     let verdict = work.v.firmware.update.verdict.clone();
     match (verdict, missing(work)) {
+        // A person has decided, and may need more time than the trial.
+        _ if work.v.firmware.update.confirmed => return confirm(work),
         (Some((Verdict::Bad(reason), since)), _) if settled(since) => return roll_back(work, &reason),
         (Some((Verdict::Good, since)), None) if settled(since) => confirm(work),
         _ => {}
@@ -424,11 +436,13 @@ fn confirm(work: &mut Work<'_>) {
     let wait = running.not_before.is_some_and(|at| work.now.boottime < at);
     if running.step.is_none() && !wait {
         let op = step(work, Step::Confirm);
-        work.begin(After::Mark(op, vec![(Mark::Good, BOOTED.into())]));
+        // Active as well: the fall-back outside the agent may have begun to leave.
+        let marks = vec![(Mark::Active, BOOTED.into()), (Mark::Good, BOOTED.into())];
+        work.begin(After::Mark(op, marks));
     }
 }
 
-fn roll_back(work: &mut Work<'_>, reason: &str) {
+pub(super) fn roll_back(work: &mut Work<'_>, reason: &str) {
     let Some(mut update) = work.d.update().cloned() else {
         return;
     };
@@ -442,6 +456,24 @@ fn roll_back(work: &mut Work<'_>, reason: &str) {
     stop_watching(work);
     work.say(Level::Error, Topic::Update, text);
     leave(work);
+}
+
+/// The new slot is not to be booted.
+pub(super) fn call_off(work: &mut Work<'_>, reason: &str) {
+    let Some(mut update) = work.d.update().cloned() else {
+        return;
+    };
+    update.phase = Phase::RollingBack;
+    update.reason = Some(reason.to_owned());
+    set(work, update);
+    take_back(work);
+}
+
+fn take_back(work: &mut Work<'_>) {
+    let Some(update) = work.d.update().cloned() else { return };
+    let op = step(work, Step::CallOff);
+    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, update.to_slot)];
+    work.begin(After::Mark(op, marks));
 }
 
 /// Makes the old slot the next one.
@@ -477,6 +509,15 @@ pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<()
     match step {
         Step::Confirm => succeed(work),
         Step::Leave => work.v.firmware.update.may_leave = true,
+        Step::CallOff => {
+            let reason = work.d.update().and_then(|update| update.reason.clone());
+            let ending = Ending {
+                status: UpdateStatus::UnsupportedImage,
+                reason: reason.unwrap_or_default(),
+                again: true,
+            };
+            fail(work, &ending);
+        }
         Step::Settle => {
             let running = &mut work.v.firmware.update;
             let marks = std::mem::take(&mut running.marks);
@@ -570,14 +611,31 @@ pub(in crate::agent) fn window(work: &mut Work<'_>, open: bool) {
     work.v.firmware.update.window_open = open;
 }
 
+/// What an update waits for, in words.
+pub(in crate::agent) fn waiting_for(work: &Work<'_>) -> Option<String> {
+    let update = work.d.update()?;
+    let running = &work.v.firmware.update;
+    match update.phase {
+        Phase::Installing => None,
+        Phase::Installed | Phase::RollingBack if update.reboot.is_some() => Some("the host to go down".into()),
+        Phase::Installed if work.settings.firmware.reboot == WhenToReboot::Manual => {
+            Some("somebody to reboot the host".into())
+        }
+        Phase::Installed if !reboot_allowed(work) => Some("the time of day at which it may reboot the host".into()),
+        Phase::Installed | Phase::RollingBack => running.blocked.clone(),
+        Phase::Trial => missing(work),
+    }
+}
+
 pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let running = &work.v.firmware.update;
     let settled = running.verdict.as_ref().and_then(|(verdict, since)| match verdict {
         Verdict::Pending(_) => None,
-        Verdict::Good if missing(work).is_some() || running.step.is_some() => None,
+        _ if running.confirmed || running.step.is_some() => None,
+        Verdict::Good if missing(work).is_some() => None,
         Verdict::Good | Verdict::Bad(_) => Some(*since + SETTLED),
     });
-    let trial = on_trial(work).then_some(work.settings.firmware.trial);
+    let trial = (on_trial(work) && !running.confirmed).then_some(work.settings.firmware.trial);
     let next = running.not_before.filter(|_| running.step.is_none());
     let settled = settled
         .filter(|_| on_trial(work))

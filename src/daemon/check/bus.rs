@@ -4,15 +4,14 @@ use super::{Finding, Severity};
 use crate::config::Settings;
 use crate::host::bus::Bus;
 use crate::host::logind::{CanReboot, Logind, POLKIT_RULES};
-use crate::host::rauc::{self, Slot};
 
-/// Looks, and returns RAUC's slots. `in_unit`: this is the agent itself, not a command that stands in for it.
-pub(super) async fn look(settings: Option<&Settings>, in_unit: bool, findings: &mut Vec<Finding>) -> Vec<Slot> {
+/// Looks, and returns the bus. `in_unit`: this is the agent itself, not a command that stands in for it.
+pub(super) async fn look(settings: Option<&Settings>, in_unit: bool, findings: &mut Vec<Finding>) -> Option<Bus> {
     let bus = match Bus::system().await {
         Ok(bus) => bus,
         Err(error) => {
             findings.push(Finding::new("host", "system-bus", Severity::Error, error.to_string()));
-            return Vec::new();
+            return None;
         }
     };
     findings.push(Finding::new(
@@ -28,7 +27,7 @@ pub(super) async fn look(settings: Option<&Settings>, in_unit: bool, findings: &
         let text = "remote reboot is switched off ([reboot] enabled = false)";
         findings.push(Finding::new("host", "reboot", Severity::Note, text));
     }
-    rauc::slots(&bus).await.unwrap_or_default()
+    Some(bus)
 }
 
 async fn reboot(bus: &Bus, in_unit: bool) -> Finding {

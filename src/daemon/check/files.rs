@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Environment, Finding, Severity};
-use crate::config::{Settings, State};
+use crate::config::{ClientCertificate, Settings};
 use crate::host::mounts::{self, Placement};
 use crate::host::rauc::Slot;
 
@@ -16,11 +16,10 @@ pub(super) fn look(
     config: &Path,
     settings: Option<&Settings>,
     environment: &Environment,
+    state: PathBuf,
     slots: &[Slot],
     findings: &mut Vec<Finding>,
 ) {
-    let state = settings.map_or(State { directory: None }, |settings| settings.state.clone());
-    let state = state.directory(environment.state_directory.as_deref());
     findings.push(writable(&state));
     findings.extend(room(&state));
     let mut kept = vec![("configuration", config.to_owned()), ("state", state)];
@@ -29,9 +28,15 @@ pub(super) fn look(
         let mut files: Vec<(&str, PathBuf)> = Vec::new();
         files.extend(service.token.iter().map(|token| ("token", token.path().to_owned())));
         files.extend(service.ca_file.iter().map(|path| ("CA", path.clone())));
-        if let Some(certificate) = &service.certificate {
-            files.push(("client certificate", certificate.cert_file.clone()));
-            files.push(("key", certificate.key_file.clone()));
+        files.extend(pair(service.certificate.as_ref(), "client certificate", "key"));
+        let firmware = &settings.firmware;
+        if firmware.enabled {
+            files.extend(firmware.ca_file.iter().map(|path| ("update server's CA", path.clone())));
+            files.extend(pair(
+                firmware.certificate.as_ref(),
+                "update server's client certificate",
+                "update server's key",
+            ));
         }
         findings.extend(files.iter().map(|(what, path)| readable(what, path)));
         kept.extend(
@@ -41,6 +46,12 @@ pub(super) fn look(
         );
     }
     findings.extend(placement(&kept, slots));
+}
+
+fn pair<'a>(files: Option<&ClientCertificate>, certificate: &'a str, key: &'a str) -> Vec<(&'a str, PathBuf)> {
+    files.map_or_else(Vec::new, |files| {
+        vec![(certificate, files.cert_file.clone()), (key, files.key_file.clone())]
+    })
 }
 
 fn readable(what: &str, path: &Path) -> Finding {
@@ -53,13 +64,15 @@ fn readable(what: &str, path: &Path) -> Finding {
             format!("the {what} file {shown} cannot be read: {error}"),
         )
         .hint(format!("chgrp iotdm-agent {shown}; chmod 640 {shown}")),
-        Ok(metadata) if matches!(what, "token" | "key") && metadata.permissions().mode() & 0o007 != 0 => Finding::new(
-            "configuration",
-            "files",
-            Severity::Error,
-            format!("the {what} file {shown} is open to every user"),
-        )
-        .hint(format!("chmod o= {shown}")),
+        Ok(metadata) if (what == "token" || what.ends_with("key")) && metadata.permissions().mode() & 0o007 != 0 => {
+            Finding::new(
+                "configuration",
+                "files",
+                Severity::Error,
+                format!("the {what} file {shown} is open to every user"),
+            )
+            .hint(format!("chmod o= {shown}"))
+        }
         Ok(_) => Finding::new(
             "configuration",
             "files",
@@ -135,7 +148,7 @@ fn placement(kept: &[(&str, PathBuf)], slots: &[Slot]) -> Vec<Finding> {
             "state",
             "outlives-a-slot",
             Severity::Warning,
-            format!("{text}; an update into the other slot would lose them"),
+            format!("{text}; an update would lose them, so firmware requests are refused (501)"),
         )
         .hint("move them to a file system of their own, for example by a bind mount")
     }]

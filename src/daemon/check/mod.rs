@@ -6,6 +6,8 @@
 
 mod bus;
 mod files;
+mod firmware;
+mod policy;
 mod probe;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use std::path::Path;
 
 use super::connection::Connection;
 use super::environment::Environment;
-use crate::config::{self, Configuration};
+use crate::config::{self, Configuration, State};
 use crate::host::clock;
 
 pub use probe::broker;
@@ -38,7 +40,7 @@ pub enum Severity {
 pub struct Finding {
     /// The check's name; stays the same over versions.
     pub id: String,
-    /// `configuration`, `service`, `host` or `state`.
+    /// `configuration`, `service`, `host`, `firmware` or `state`.
     pub section: String,
     /// How bad it is.
     pub severity: Severity,
@@ -76,7 +78,7 @@ impl fmt::Display for Finding {
         };
         write!(f, "{mark}  {}: {}", self.id, self.text)?;
         match &self.hint {
-            Some(hint) => write!(f, "\n         {hint}"),
+            Some(hint) => write!(f, "\n         {}", hint.replace('\n', "\n         ")),
             None => Ok(()),
         }
     }
@@ -99,8 +101,13 @@ pub async fn host(
         Ok(Configuration::Configured(settings)) => Some(settings),
         _ => None,
     };
-    let slots = bus::look(settings.as_deref(), settings_out.is_none(), &mut findings).await;
-    files::look(path, settings.as_deref(), environment, &slots, &mut findings);
+    let bus = bus::look(settings.as_deref(), settings_out.is_none(), &mut findings).await;
+    let state = settings
+        .as_ref()
+        .map_or(State { directory: None }, |settings| settings.state.clone())
+        .directory(environment.state_directory.as_deref());
+    let slots = firmware::look(bus.as_ref(), settings.as_deref(), &state, &mut findings).await;
+    files::look(path, settings.as_deref(), environment, state, &slots, &mut findings);
     if let Some(out) = settings_out {
         *out = settings;
     }

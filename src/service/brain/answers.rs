@@ -24,8 +24,9 @@ impl Service {
             (RequestStep::Cancel, _) => {
                 let done = row.outcome == Some(Status::Success);
                 let end = if done { "is complete" } else { "has failed" };
+                let why = ending(row.message.as_deref());
                 self.cut_short(now, row, Status::Failure, "", step);
-                format!("answered {rc} to the cancel{reason}: {what} {end}")
+                format!("is not observed any more ({rc}){reason}: {what} {end}{why}")
             }
             (RequestStep::Update, Rc::CHANGED) => {
                 self.on_described(&row, step);

@@ -27,6 +27,8 @@ impl Service {
             RequestStep::Observe | RequestStep::Initiate | RequestStep::Working
         );
         if asked && self.connected && self.is_firmware(&row) {
+            let text = format!("need not notify changes of {} any more: {message}", firmware::FIELD);
+            say(now, step, Some(row.device.clone()), "cancel", text);
             // Without an id, as nobody waits for an answer. If it gets lost, the next notify is answered 404.
             step.effects.push(Effect::Publish {
                 id: self.next_publish_id(),

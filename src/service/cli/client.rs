@@ -7,7 +7,9 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use super::super::bundle::BundleError;
 use super::super::key::{Key, KeyError};
+use crate::protocol::Device;
 
 /// Speaks to one service with one key.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) enum CallError {
     Answer { api: String, error: String },
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
 }
 
 impl CallError {
@@ -43,6 +47,16 @@ impl CallError {
             CallError::Refused { status, .. } => status.is_server_error(),
             _ => false,
         }
+    }
+
+    /// True when there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, CallError::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// True when a device is busy with an earlier request.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, CallError::Refused { status, .. } if *status == StatusCode::CONFLICT)
     }
 }
 
@@ -70,6 +84,36 @@ impl Client {
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CallError> {
         self.call(Method::GET, path, None).await
+    }
+
+    /// All pages of a list.
+    pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>, CallError> {
+        let first = format!("{path}?_limit=1000");
+        let (mut all, mut next) = (Vec::new(), first.clone());
+        loop {
+            let page = self.get(&next).await?;
+            all.extend(page["results"].as_array().cloned().unwrap_or_default());
+            // A bookmark is a number or TYPE/ID; none has a character that would need encoding.
+            match page["bookmark"].as_str() {
+                Some(bookmark) => next = format!("{first}&_bookmark={bookmark}"),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// What the service knows of a device; with a tail, a part of it: `/mgmt`, `/diag/logs`.
+    pub(super) async fn device(&self, device: &Device, tail: &str) -> Result<Value, CallError> {
+        let (type_id, device_id) = (device.type_id(), device.device_id());
+        self.get(&format!("/device/types/{type_id}/devices/{device_id}{tail}"))
+            .await
+    }
+
+    /// `mgmt.*` of a device; `Null` while it is not managed.
+    pub(super) async fn mgmt(&self, device: &Device) -> Result<Value, CallError> {
+        match self.device(device, "/mgmt").await {
+            Err(error) if error.is_not_found() => Ok(Value::Null),
+            answer => answer,
+        }
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CallError> {

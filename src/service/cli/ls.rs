@@ -8,17 +8,7 @@ use super::client::{CallError, Client};
 use super::output::Output;
 
 pub(super) async fn ls(client: &Client, output: &mut Output) -> Result<ExitCode, CallError> {
-    let mut devices = Vec::new();
-    let mut path = "/bulk/devices?_limit=1000".to_owned();
-    loop {
-        let page = client.get(&path).await?;
-        devices.extend(page["results"].as_array().cloned().unwrap_or_default());
-        // A bookmark is TYPE/ID; neither has a character that would need encoding.
-        match page["bookmark"].as_str() {
-            Some(bookmark) => path = format!("/bulk/devices?_limit=1000&_bookmark={bookmark}"),
-            None => break,
-        }
-    }
+    let devices = client.list("/bulk/devices").await?;
     if output.is_json() {
         output.value(&devices.into())?;
         return Ok(ExitCode::SUCCESS);

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage, 78 settings refused (`serve` only; sysexits.h EX_CONFIG).
 
 mod client;
+mod firmware;
 mod ls;
 mod output;
 mod reboot;
@@ -23,7 +24,8 @@ use crate::protocol::Device;
 use client::{CallError, Client};
 use output::Output;
 
-/// The service's side of device management over MQTT: run the service, see who is managed, ask for a reboot.
+/// The service's side of device management over MQTT: run the service, see who is managed, reboot devices,
+/// install firmware.
 #[derive(Debug, Parser)]
 #[command(name = "iotdm", version, max_term_width = 100)]
 #[command(after_help = "Begin with: iotdm serve --config FILE; then, elsewhere on this host: iotdm ls")]
@@ -73,6 +75,11 @@ enum Command {
         timeout: Option<Duration>,
         #[command(flatten)]
         connection: Connection,
+    },
+    /// Install firmware on devices, or see how it stands
+    Firmware {
+        #[command(subcommand)]
+        command: firmware::Command,
     },
 }
 
@@ -154,6 +161,10 @@ pub fn main() -> ExitCode {
         } => runtime.block_on(
             connection.run(async |client, output| reboot::reboot(client, output, &device, wait, timeout).await),
         ),
+        Command::Firmware { command } => {
+            let connection = command.connection();
+            runtime.block_on(connection.run(async |client, output| command.run(client, output).await))
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use iotdm::agent::Verdict;
 use iotdm::agent::effect::Marker;
 use iotdm::agent::firmware::record::Phase;
 
+use crate::counts::Thing;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
-use crate::counts::Thing;
 pub use bootloader::BootLoader;
 pub use images::{Content, Image, address};
 pub use rauc::Rauc;
@@ -76,7 +76,8 @@ impl Host {
 impl World {
     /// The kernel of a slot comes up: the boot loader has chosen it, or somebody at the console.
     pub fn host_boots(&mut self) {
-        let by_hand = !self.quiet && self.device.disk.durable.update().is_some() && self.random.one_in(self.plan.rescue);
+        let by_hand =
+            !self.quiet && self.device.disk.durable.update().is_some() && self.random.one_in(self.plan.rescue);
         let host = &mut self.device.host;
         if by_hand {
             self.counts.add(Thing::Rescue);
@@ -89,7 +90,12 @@ impl World {
                 self.counts.add(Thing::Panic);
             }
         }
-        note!(self, "{} boots: {:?}", SLOTS[self.device.host.booted], self.device.host.image());
+        note!(
+            self,
+            "{} boots: {:?}",
+            SLOTS[self.device.host.booted],
+            self.device.host.image()
+        );
         self.health_begins();
         self.fall_back_watches();
         let boot = self.device.boot;

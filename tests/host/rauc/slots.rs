@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use iotdm::host::bus::{Bus, Cause};
 use iotdm::host::rauc::{Slot, booted_version, slots};
 
-use super::bus::{Answer, PrivateBus, Scripted};
-use super::{connect, soon};
-
-const NAME: &str = "de.pengutronix.rauc";
+use crate::bus::{Answer, PrivateBus, Scripted};
+use crate::rauc_host::NAME;
+use crate::{connect, soon};
 
 /// A child process that ends with the test.
 struct Running(Child);
@@ -59,19 +58,24 @@ async fn the_real_rauc_tells_its_slots_and_the_version_of_the_booted_one() {
     );
     soon(private.appears(NAME)).await;
 
-    let mut found = slots(&connect(&private).await).await.unwrap();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    let slot = |name: &str, device: &Path, booted, version: &str| Slot {
+    let found = slots(&connect(&private).await).await.unwrap();
+    let slot = |name: &str, bootname: &str, device: &Path, booted, version: &str| Slot {
         name: name.to_owned(),
+        class: "rootfs".to_owned(),
         device: Some(device.to_path_buf()),
+        bootname: Some(bootname.to_owned()),
         booted,
+        // The boot loader "noop" cannot say, and then RAUC says this.
+        boot_good: Some(false),
         bundle_version: Some(version.to_owned()),
+        status: Some("ok".to_owned()),
+        ..Slot::default()
     };
     assert_eq!(
         found,
         [
-            slot("rootfs.0", &first, false, "1.0"),
-            slot("rootfs.1", &second, true, "2026.11-1")
+            slot("rootfs.0", "A", &first, false, "1.0"),
+            slot("rootfs.1", "B", &second, true, "2026.11-1")
         ]
     );
     assert_eq!(booted_version(&found).as_deref(), Some("2026.11-1"));

@@ -84,6 +84,8 @@ pub struct Truth {
     pub observation: observation::Observation,
     /// What the agent was last told of the boot's health, and since when it is so.
     pub told_health: Option<(Verdict, u64)>,
+    /// The boot in which somebody on the device said that the slot on trial is good.
+    pub confirmed_in: Option<u32>,
     /// Firmware requests that wait for their acknowledgement, by it.
     held: BTreeMap<AckId, String>,
     /// Steps in this second.

@@ -14,9 +14,7 @@ pub struct Observation {
     asked: std::collections::BTreeMap<String, bool>,
     /// What was last answered: observed, or no longer.
     observed: bool,
-    /// A cancel was answered, and the disk does not have it.
-    unsaved: bool,
-    /// The process has died since: it is forgotten.
+    /// The process died before the disk had a cancel: it is forgotten.
     forgotten: bool,
 }
 
@@ -40,13 +38,13 @@ impl World {
         if let Some(observe) = asked.copied().filter(|_| response.rc.0 == 200) {
             self.truth.observation.observed = observe;
             self.truth.observation.forgotten = false;
-            self.truth.observation.unsaved = !observe && !self.device.disk.durable.observed.is_empty();
         }
     }
 
     /// The process dies with something that the disk did not take.
     pub fn observation_died(&mut self) {
-        self.truth.observation.forgotten |= self.truth.observation.unsaved;
+        let on_disk = !self.device.disk.durable.observed.is_empty();
+        self.truth.observation.forgotten |= on_disk && !self.truth.observation.observed;
     }
 
     /// The agent hands a notify to its session.

@@ -379,7 +379,7 @@ impl World {
             self.agent_is_configured(|settings| settings.firmware.supported = Ok(()));
         }
         self.plan_last_push();
-        for minutes in [1, 5, 10, 20] {
+        for minutes in [1, 5, 10, 20, 40, 60] {
             self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
         }
     }

@@ -354,6 +354,7 @@ impl World {
         if going.how == How::Late {
             return self.counts.add(Thing::LateReboot);
         }
+        let for_update = going.for_update;
         self.counts.add(Thing::Reboot);
         assert!(
             self.truth.managed_at <= going.since,
@@ -370,8 +371,7 @@ impl World {
             );
         }
         // One that an update needs is no sign of a loop, whoever asks for it besides.
-        let own = self.device.disk.durable.update().is_some();
-        if short && !own {
+        if short && !for_update {
             self.truth.short_boots += 1;
             assert!(
                 self.truth.short_boots <= 3,

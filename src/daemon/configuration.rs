@@ -136,17 +136,22 @@ impl Daemon {
 async fn facts() -> Facts {
     let slots = async {
         let bus = Bus::system().await.map_err(|error| error.to_string())?;
-        rauc::slots(&bus).await.map_err(|error| error.to_string())
+        Ok(match rauc::slots(&bus).await {
+            Ok(slots) => Host::Slots(slots),
+            Err(error) if rauc::is_busy(&error) => Host::Busy,
+            Err(error) => Host::Silent(error.to_string()),
+        })
     };
     let late = |_| Err("no answer in time".to_owned());
-    let slots = tokio::time::timeout(RAUC_LIMIT, slots).await.unwrap_or_else(late);
-    let version = slots.as_ref().ok().and_then(|slots| rauc::booted_version(slots));
+    let answer = tokio::time::timeout(RAUC_LIMIT, slots).await.unwrap_or_else(late);
+    let firmware = answer.unwrap_or_else(Host::Silent);
+    let version = match &firmware {
+        Host::Slots(slots) => rauc::booted_version(slots),
+        Host::Busy | Host::Silent(_) => None,
+    };
     Facts {
         identity: identity::read(Path::new("/"), identity::kernel(), version),
-        firmware: match slots {
-            Ok(slots) => Host::Slots(slots),
-            Err(reason) => Host::Silent(reason),
-        },
+        firmware,
     }
 }
 

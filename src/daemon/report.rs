@@ -78,6 +78,12 @@ impl Daemon {
         if let Some(progress) = &self.firmware.progress {
             return format!("{progress}; {connection}");
         }
+        let waiting = status
+            .as_ref()
+            .and_then(|status| status.firmware.waiting_for.as_deref());
+        if let Some(waiting) = waiting {
+            return format!("{busy}; waiting for: {waiting}; {connection}");
+        }
         match busy {
             "none" => connection,
             "reboot asked" => format!("the service asks for a reboot; {connection}"),
@@ -85,7 +91,10 @@ impl Daemon {
             "reboot unclear" => {
                 format!("waiting whether the host goes down: logind did not answer the request to reboot; {connection}")
             }
-            busy => format!("busy with {busy}; {connection}"),
+            busy => match status.and_then(|status| status.firmware.waiting_for) {
+                Some(reason) => format!("busy with {busy}: {reason}; {connection}"),
+                None => format!("busy with {busy}; {connection}"),
+            },
         }
     }
 

@@ -669,6 +669,39 @@ fn an_agent_that_dies_while_rauc_writes_joins_it_again_or_reads_the_slots() {
     assert_eq!(done.reboots.len(), 1);
 }
 
+#[test]
+fn an_agent_that_died_before_rauc_began_asks_it_again_and_not_without_end() {
+    let mut driver = Driver::installing();
+    for _ in 0..2 {
+        let asked = driver.installs.len();
+        driver.restart();
+        driver.surveyed(slots("rootfs.0"));
+        assert_eq!(driver.installs.len(), asked + 1);
+        assert_eq!(driver.phase(), Some(Phase::Installing));
+    }
+    driver.restart();
+    driver.surveyed(slots("rootfs.0"));
+    assert_eq!(
+        driver.firmware(),
+        (2, 5),
+        "an agent that dies of it does not do so for ever"
+    );
+
+    let mut seen = Driver::installing();
+    seen.install_ends(InstallEnd::Unclear("RAUC died".into()));
+    seen.surveyed(slots("rootfs.0"));
+    assert_eq!(
+        (seen.firmware(), seen.installs.len()),
+        ((2, 5), 1),
+        "what was seen is told"
+    );
+    let mut rebooted = Driver::installing();
+    rebooted.host_reboots("boot-2");
+    rebooted.surveyed(slots("rootfs.0"));
+    rebooted.marked(Ok(()));
+    assert_eq!(rebooted.firmware(), (2, 5), "another boot is another matter");
+}
+
 /// Wherever the agent dies, it comes to the same end: this is the good update, with a restart after each step.
 #[test]
 fn a_restart_after_any_step_of_an_update_ends_in_the_same_outcome() {
@@ -754,91 +787,6 @@ fn a_marker_that_outlived_its_update_is_removed_at_the_next_start() {
     driver.marker = left;
     driver.restart();
     assert!(driver.marker.is_none(), "else a slot that is marked good would be left");
-}
-
-/// Told and then forgotten, the failed slot would be booted again, and nobody would watch it any more.
-#[test]
-fn a_crash_after_a_fall_back_and_before_its_marks_does_not_forget_them() {
-    let mut driver = Driver::installed();
-    driver.reboot_ends(RebootOutcome::Accepted);
-    driver.host_reboots("boot-2");
-    driver.surveyed(written("rootfs.0"));
-    driver.restart();
-    driver.surveyed(written("rootfs.0"));
-    assert_eq!(driver.marks.len(), 2);
-    driver.marked(Err("busy".into()));
-    driver.pass(11 * SECOND);
-    assert_eq!(driver.marks.len(), 3);
-    assert!(driver.phase().is_some() && driver.marker.is_some());
-    driver.marked(Ok(()));
-    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
-}
-
-#[test]
-fn marks_that_never_stick_do_not_keep_the_outcome_for_ever() {
-    let mut driver = Driver::installed();
-    driver.reboot_ends(RebootOutcome::Accepted);
-    driver.host_reboots("boot-2");
-    driver.surveyed(written("rootfs.0"));
-    for _ in 0..30 {
-        driver.marked(Err("the boot loader's variables cannot be written".into()));
-        driver.pass(11 * SECOND);
-    }
-    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
-}
-
-#[test]
-fn a_system_beside_the_slots_takes_the_new_one_back() {
-    let mut driver = Driver::installed();
-    driver.reboot_ends(RebootOutcome::Accepted);
-    driver.host_reboots("boot-2");
-    driver.surveyed(written("rescue.0"));
-    assert_eq!(
-        driver.marks[0].1,
-        [(Mark::Active, "rootfs.0".to_owned()), (Mark::Bad, "rootfs.1".to_owned())]
-    );
-    driver.marked(Ok(()));
-    assert_eq!(driver.firmware(), (0, 5));
-}
-
-#[test]
-fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
-    let mut driver = Driver::installing();
-    driver.disk_full = true;
-    let before = driver.discarded;
-    driver.install_ends(InstallEnd::Failed {
-        status: UpdateStatus::UnsupportedImage,
-        message: "another board".into(),
-        again: false,
-    });
-    assert_eq!(driver.discarded, before, "the next run would take it for whole");
-    driver.disk_full = false;
-    driver.pass(6 * SECOND);
-    assert_eq!((driver.discarded, driver.firmware()), (before + 1, (0, 5)));
-}
-
-/// For the service `{"state": 0}` alone is a success.
-#[test]
-fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
-    let mut driver = Driver::installing();
-    driver.answer_notifies(200);
-    driver.install_ends(InstallEnd::Failed {
-        status: UpdateStatus::UnsupportedImage,
-        message: "interrupted".into(),
-        again: true,
-    });
-    driver.answer_notifies(200);
-    driver.event(Event::Disconnected);
-    driver.update("p2");
-    driver.surveyed(slots("rootfs.0"));
-    driver.install_ends(InstallEnd::Failed {
-        status: UpdateStatus::UnsupportedImage,
-        message: "another board".into(),
-        again: false,
-    });
-    driver.published.clear();
-    driver.connect(true);
-    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
 }
 
 #[test]
@@ -939,4 +887,102 @@ fn what_is_installed_and_not_booted_can_be_called_off_also_across_a_restart() {
         assert!(driver.reboots.is_empty());
         assert!(driver.marker.is_none());
     }
+}
+
+/// Told and then forgotten, the failed slot would be booted again, and nobody would watch it any more.
+#[test]
+fn a_crash_after_a_fall_back_and_before_its_marks_does_not_forget_them() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    driver.restart();
+    driver.surveyed(written("rootfs.0"));
+    assert_eq!(driver.marks.len(), 2);
+    driver.marked(Err("busy".into()));
+    driver.pass(11 * SECOND);
+    assert_eq!(driver.marks.len(), 3);
+    assert!(driver.phase().is_some() && driver.marker.is_some());
+    driver.marked(Ok(()));
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn marks_that_never_stick_do_not_keep_the_outcome_for_ever() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    for _ in 0..30 {
+        driver.marked(Err("the boot loader's variables cannot be written".into()));
+        driver.pass(11 * SECOND);
+    }
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn a_system_beside_the_slots_takes_the_new_one_back() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rescue.0"));
+    assert_eq!(
+        driver.marks[0].1,
+        [
+            (Mark::Active, "rootfs.0".to_owned()),
+            (Mark::Bad, "rootfs.1".to_owned())
+        ]
+    );
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
+}
+
+#[test]
+fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
+    let mut driver = Driver::installing();
+    driver.disk_full = true;
+    let before = driver.discarded;
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    assert_eq!(driver.discarded, before, "the next run would take it for whole");
+    driver.disk_full = false;
+    driver.pass(6 * SECOND);
+    assert_eq!((driver.discarded, driver.firmware()), (before + 1, (0, 5)));
+}
+
+/// For the service `{"state": 0}` alone is a success.
+#[test]
+fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
+    let mut driver = Driver::installing();
+    driver.answer_notifies(200);
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "interrupted".into(),
+        again: true,
+    });
+    driver.answer_notifies(200);
+    driver.event(Event::Disconnected);
+    driver.update("p2");
+    driver.surveyed(slots("rootfs.0"));
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    driver.published.clear();
+    driver.connect(true);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
+}
+
+#[test]
+fn rauc_is_not_asked_again_from_the_slot_that_it_was_to_write() {
+    // The power was cut before RAUC was asked, and the slot that ran had not been marked good.
+    let mut driver = Driver::installing();
+    driver.host_reboots("boot-2");
+    driver.surveyed(slots("rootfs.1"));
+    assert_eq!(driver.installs.len(), 1, "it would write the slot that is to be left alone");
+    assert_eq!((driver.phase(), driver.firmware()), (None, (2, 5)));
 }

@@ -19,6 +19,7 @@ fn update(phase: Phase, boot_id: &str) -> Update {
         service_reached: true,
         trial_boot: None,
         boots: 0,
+        starts: 1,
         service_answered: false,
         reason: None,
         reboot: None,
@@ -59,7 +60,6 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::NotRebooted => "not rebooted",
         Outcome::Trial => "trial",
         Outcome::Leave => "leave",
-        Outcome::CallOff => "call off",
         Outcome::Failed { again, slots, .. } => match (slots, again) {
             (Slots::FellBack, true) => "fell back, again",
             (Slots::FellBack, false) => "fell back",
@@ -109,7 +109,12 @@ fn a_slot_that_is_written_does_not_boot_next_before_rauc_is_done() {
 fn a_slot_that_runs_and_was_not_written_is_not_on_trial() {
     // The agent died before RAUC was asked, the power was cut, and the slot that ran had not been marked good.
     let state = update(Phase::Installing, BEFORE);
-    row(&state, &survey("rootfs.1", true, "1", None), "failed, again", "not written");
+    row(
+        &state,
+        &survey("rootfs.1", true, "1", None),
+        "failed, again",
+        "not written",
+    );
 }
 
 #[test]
@@ -147,7 +152,12 @@ fn an_installed_slot_waits_runs_or_did_not_start() {
         "fell back",
         "did not start",
     );
-    row(&update(Phase::Installed, HERE), &new(), "taken back", "without a reboot");
+    row(
+        &update(Phase::Installed, HERE),
+        &new(),
+        "taken back",
+        "without a reboot",
+    );
 }
 
 #[test]
@@ -172,7 +182,9 @@ fn what_is_rolled_back_is_left_and_says_why() {
     row(&state, &old(true, "2"), "fell back", "modbus.service has failed");
     state.boots = 4;
     row(&state, &new(), "failed", "does not leave");
-    row(&update(Phase::RollingBack, HERE), &old(true, "2"), "call off", "");
+    let mut off = update(Phase::RollingBack, HERE);
+    off.reason = Some("not wanted".into());
+    row(&off, &old(true, "2"), "taken back", "not wanted");
 }
 
 #[test]

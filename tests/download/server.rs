@@ -1,6 +1,7 @@
 //! An HTTP server that does as it is told: each request is answered by what a script makes of it, with the fault that
 //! the script asks for. One answer for each connection.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject;
@@ -181,6 +182,9 @@ impl Shelf {
     }
 }
 
+/// A free port of this host.
+const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
 type Script = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
 /// A running server; it ends with this value.
@@ -202,15 +206,24 @@ pub struct Secure {
 impl Server {
     /// Plain http.
     pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::listen(None, Arc::new(script)).await
+        Self::listen(ANY.into(), None, Arc::new(script)).await
     }
 
     pub async fn secure(secure: Secure, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::listen(Some(acceptor(&secure)), Arc::new(script)).await
+        Self::secure_at(ANY.into(), secure, script).await
     }
 
-    async fn listen(tls: Option<TlsAcceptor>, script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// At an address that others than this host can reach.
+    pub async fn secure_at(
+        address: SocketAddr,
+        secure: Secure,
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(address, Some(acceptor(&secure)), Arc::new(script)).await
+    }
+
+    async fn listen(address: SocketAddr, tls: Option<TlsAcceptor>, script: Script) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (count, open) = watch::channel(0);

@@ -1,91 +1,18 @@
 //! Firmware over the air: pushed by the operator, fetched over https, written by RAUC, on trial, and one truthful outcome.
-//! Debian 12's RAUC 1.8 and Debian 13's 1.13.
+//! Debian 12's RAUC 1.8 and Debian 13's 1.13. What can go wrong has a file for each kind in this folder.
 
-use std::process::Output;
+mod away;
+mod fetch;
+mod kills;
+mod power;
+mod refused;
+mod turn;
 
 use serde_json::Value;
 
 use crate::bundle::Bundle;
-use crate::harness::{Gateway, SUITES, package};
-use crate::site::{DEVICE, Site};
-
-/// A new root with the agent in it.
-fn image(suite: &str, version: &str) -> Bundle {
-    Bundle::new(suite, version).deb(&package())
-}
-
-/// A site whose gateway has two slots; `config` is its `[firmware]`.
-fn site(suite: &str, config: &str) -> Site {
-    let gateway = Gateway::boot_slots(suite);
-    let path = "/etc/iotdm-agent/conf.d/60-firmware.toml";
-    gateway.sh(&format!("install -m 640 -g iotdm-agent /dev/null {path}"));
-    let text = format!("[firmware]\nca_file = \"/etc/iotdm-agent/ca.pem\"\n{config}");
-    gateway.write(path, &text);
-    Site::of(gateway)
-}
-
-impl Site {
-    /// `iotdm firmware push` with this bundle and these options more.
-    fn push(&self, bundle: Bundle, version: &str, options: &[&str]) -> Output {
-        let file = bundle.build();
-        let port = crate::support::free_port();
-        let listen = format!("{}:{port}", self.gateway.host_address());
-        let public = format!("broker.test:{port}");
-        let (cert, key) = &self.certificate;
-        let (file, cert, key) = (file.to_string_lossy(), cert.to_string_lossy(), key.to_string_lossy());
-        let mut arguments = vec!["firmware", "push", DEVICE, "--file", &file, "--version", version];
-        arguments.extend([
-            "--listen",
-            &listen,
-            "--public-host",
-            &public,
-            "--cert",
-            &cert,
-            "--key",
-            &key,
-        ]);
-        arguments.extend(["--timeout", "4m"]);
-        arguments.extend(options);
-        self.iotdm(&arguments)
-    }
-
-    /// The same, which must succeed.
-    fn push_well(&self, bundle: Bundle, version: &str) {
-        let output = self.push(bundle, version, &[]);
-        assert!(output.status.success(), "{}", words(&output));
-    }
-
-    /// The same, which must fail with these words.
-    fn push_badly(&self, bundle: Bundle, version: &str, reason: &str) {
-        let output = self.push(bundle, version, &[]);
-        let told = words(&output);
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains(reason), "'{reason}' is missing in:\n{told}");
-    }
-
-    fn firmware(&self) -> Value {
-        let output = self.gateway.exec(&["iotdm-agent", "status", "--json"]);
-        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default()["agent"]["firmware"].clone()
-    }
-
-    /// The version that runs, by the host itself.
-    fn runs(&self) -> String {
-        self.gateway.sh(". /etc/os-release; echo $IMAGE_VERSION")
-    }
-
-    /// What the boot loader thinks of a slot: OK and TRY.
-    fn boot_loader(&self, slot: &str) -> (String, String) {
-        let value = |name: &str| self.gateway.bootloader(&format!("{slot}_{name}"));
-        (value("OK"), value("TRY"))
-    }
-}
-
-fn words(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
-}
-
-const QUICK: &str = "[firmware.trial]\ntimeout = \"2m\"\n";
+use crate::harness::SUITES;
+use crate::push::{QUICK, image, site};
 
 #[test]
 fn fwu_03_an_update_runs_from_the_other_slot_is_marked_good_and_the_next_goes_back_again() {
@@ -205,4 +132,38 @@ fn a_slot_without_a_working_agent_is_left_by_the_fall_back_outside_of_it() {
             site.boot_loader("A") == ("1".into(), "0".into()) && site.boot_loader("B").0 == "0"
         });
     }
+}
+
+#[test]
+fn fwu_07_a_technician_updates_from_a_stick_at_a_site_without_a_network_and_may_go_back() {
+    let site = site("trixie", "reboot = \"manual\"\n");
+    let gateway = &site.gateway;
+    gateway.cut();
+    gateway.sh("systemctl restart iotdm-agent; mkdir -p -m 700 /data/stick");
+    let image = image("trixie", "2").build();
+    gateway.put(&image, "/data/stick/fw-2.raucb");
+    let install = || gateway.sh("iotdm-agent firmware install /data/stick/fw-2.raucb");
+    let is = |words: &str| gateway.sh("iotdm-agent firmware status").contains(words);
+    assert!(install().contains("checked and installed"));
+    gateway.wait("it is installed", || is("somebody to reboot the host"));
+    assert_eq!(gateway.bootloader("ORDER"), "B A");
+
+    gateway.sh("iotdm-agent firmware rollback");
+    gateway.wait("it is called off", || gateway.bootloader("ORDER") == "A B");
+    assert!(!gateway.exec(&["iotdm-agent", "firmware", "confirm"]).status.success());
+
+    install();
+    gateway.wait("it is installed again", || is("somebody to reboot the host"));
+    gateway.reboot();
+    assert_eq!(gateway.slot(), "B");
+    gateway.wait("it has proven itself", || is("nothing is under way"));
+    assert_eq!(site.boot_loader("B"), ("1".into(), "0".into()));
+
+    gateway.sh("echo nonsense >/data/stick/fw-2.raucb");
+    install();
+    gateway.wait("it is refused", || is("unsupported image"));
+    gateway.mend();
+    gateway.wait("the service hears of it", || {
+        site.row()["deviceInfo"]["fwVersion"] == "2"
+    });
 }

@@ -31,6 +31,8 @@ fn built(name: &str) -> PathBuf {
 /// One running gateway.
 pub(crate) struct Gateway {
     name: String,
+    /// How long something in it may take.
+    patience: Duration,
 }
 
 impl Gateway {
@@ -50,10 +52,21 @@ impl Gateway {
         gateway
     }
 
+    /// The same as a machine: an emulated one takes its time.
+    pub(crate) fn boot_machine(suite: &str) -> Self {
+        let mut gateway = Self::named(suite);
+        gateway.patience = Duration::from_secs(300);
+        let package = package();
+        let arguments = [suite, "--machine", "--deb", &package.to_string_lossy()];
+        succeeded(gateway.script(&["boot"], &arguments).output(), "boot");
+        gateway
+    }
+
     fn named(suite: &str) -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         Self {
             name: format!("{suite}-{}-{number}", std::process::id()),
+            patience: Duration::from_secs(30),
         }
     }
 
@@ -193,20 +206,25 @@ END
 
     /// Waits until the agent has logged a line that contains `text`, in any boot.
     pub(crate) fn wait_log(&self, text: &str) {
-        self.wait(&format!("the agent logs '{text}'"), || {
-            self.agent_log().iter().any(|line| line.contains(text))
-        });
+        self.wait(&format!("the agent logs '{text}'"), || self.logged(text) > 0);
     }
 
-    /// Waits until something about the guest is so, 30 s at most.
-    pub(crate) fn wait(&self, what: &str, mut so: impl FnMut() -> bool) {
+    /// How many lines with this text the agent has logged, in any boot.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.agent_log().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until something about the guest is so: 30 s at most, 300 s for a machine.
+    pub(crate) fn wait(&self, what: &str, so: impl FnMut() -> bool) {
+        self.wait_long(self.patience, what, so);
+    }
+
+    /// The same with a limit that fits what takes longer.
+    pub(crate) fn wait_long(&self, limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
         let start = Instant::now();
         while !so() {
-            assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "waited 30 s in vain until {what}"
-            );
-            std::thread::sleep(Duration::from_millis(50));
+            assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
+            std::thread::sleep(self.patience / 600);
         }
     }
 

@@ -4,13 +4,20 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod emulator;
+mod files;
 mod firmware;
 mod harness;
 mod machine;
 mod package;
+mod push;
 mod reboot;
 mod sandbox;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../download/server.rs"]
+mod server;
 mod site;
 mod slots;
 #[path = "../support/mod.rs"]
 mod support;
+mod wire;

@@ -198,22 +198,19 @@ impl Site {
 
     /// Publishes as any user of the broker, at QoS 1.
     pub(crate) fn mosquitto_pub(&self, user: &str, topic: &str, payload: &str) -> std::process::ExitStatus {
-        Command::new("mosquitto_pub")
+        let mut client = self.mosquitto_client("mosquitto_pub", user);
+        client.args(["-t", topic, "-m", payload]).status().unwrap()
+    }
+
+    /// One of mosquitto's clients as this user, at QoS 1.
+    pub(crate) fn mosquitto_client(&self, program: &str, user: &str) -> Command {
+        let mut client = Command::new(program);
+        client
             .args(["-h", "localhost", "-p", &self.broker.port.to_string(), "-q", "1"])
-            .args([
-                "-u",
-                user,
-                "-P",
-                &format!("secret of {user}"),
-                "-t",
-                topic,
-                "-m",
-                payload,
-            ])
-            .arg("--cafile")
+            .args(["-u", user, "-P", &format!("secret of {user}"), "--cafile"])
             .arg(&self.authority.ca_file)
-            .status()
-            .unwrap()
+            .stdin(Stdio::null());
+        client
     }
 
     /// The log of the service so far.

@@ -113,7 +113,10 @@ impl Disk {
         }
         self.sync();
         let newer = |durable: &Durable| durable.extra.contains_key(NEWER);
-        assert!(!newer(&self.durable) || newer(durable), "what a newer agent wrote is gone");
+        assert!(
+            !newer(&self.durable) || newer(durable),
+            "what a newer agent wrote is gone"
+        );
         self.durable = Rc::new(durable.clone());
         true
     }

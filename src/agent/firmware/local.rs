@@ -34,7 +34,7 @@ pub(in crate::agent) fn install_file(work: &mut Work<'_>, command: CommandId, na
     }
     // Whether it could be installed if it were there.
     let there = record.with(FirmwareState::Downloaded, UpdateStatus::Success);
-    if let Err((_, reason)) = judge(work, Operation::Update, &there) {
+    if let Err((_, reason)) = judge(work, &there, Operation::Update) {
         return refuse(work, command, &reason);
     }
     work.say(

@@ -225,10 +225,12 @@ pub(super) fn request(work: &mut Work<'_>, operation: Operation, ack: AckId, req
         let text = "a firmware request without reqId was delivered again and not carried out: nobody can tell whether it was before";
         return work.say(Level::Warning, operation.topic(), text);
     }
-    let refusal = judge(work, operation, &work.d.firmware).err().or_else(|| match work.disk {
-        Disk::Refuses(reason) => Some((Rc::INTERNAL, reason.to_owned())),
-        Disk::Works => None,
-    });
+    let refusal = judge(work, &work.d.firmware, operation)
+        .err()
+        .or_else(|| match work.disk {
+            Disk::Refuses(reason) => Some((Rc::INTERNAL, reason.to_owned())),
+            Disk::Works => None,
+        });
     if let Some((rc, reason)) = refusal {
         work.ack(ack);
         return refuse(work, operation, key, req_id, rc, &reason);
@@ -255,7 +257,7 @@ pub(super) fn request(work: &mut Work<'_>, operation: Operation, ack: AckId, req
 
 /// Whether it can be carried out, as far as that is known without a look at the host (protocol: answers to "initiate
 /// firmware download" and "initiate firmware update").
-fn judge(work: &Work<'_>, operation: Operation, firmware: &Record) -> Result<(), (Rc, String)> {
+fn judge(work: &Work<'_>, firmware: &Record, operation: Operation) -> Result<(), (Rc, String)> {
     let refuse = |rc: Rc, reason: &str| Err((rc, reason.to_owned()));
     if work.d.wish != Wish::Managed && !firmware.local {
         return refuse(Rc::BAD_REQUEST, NOT_MANAGED);
@@ -335,7 +337,7 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
     for ack in &waiting.acks {
         work.ack(*ack);
     }
-    let verdict = judge(work, waiting.operation, &work.d.firmware).and_then(|()| match (work.disk, found) {
+    let verdict = judge(work, &work.d.firmware, waiting.operation).and_then(|()| match (work.disk, found) {
         (Disk::Refuses(reason), _) => Err((Rc::INTERNAL, reason.to_owned())),
         (Disk::Works, Err(reason)) => Err((Rc::INTERNAL, reason.clone())),
         (Disk::Works, Ok(survey)) if survey.installing => {

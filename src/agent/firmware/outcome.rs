@@ -20,8 +20,6 @@ pub enum Outcome {
     Trial,
     /// The new slot runs, has failed, and is still to be left.
     Leave,
-    /// The old slot still runs, and the new one is not to be booted.
-    CallOff,
     /// The old slot runs, or the new one is not going to be left: it is over.
     Failed {
         /// Why, in words.
@@ -146,7 +144,12 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             Some(note) => note.clone(),
             None => format!("the trial of slot {to} was cut short, and the boot loader fell back to the old one"),
         }),
-        Phase::RollingBack if in_old && same_boot => Outcome::CallOff,
+        // Called off before it was booted.
+        Phase::RollingBack if in_old && same_boot => Outcome::Failed {
+            reason: update.reason.clone().unwrap_or_default(),
+            again: true,
+            slots: Slots::TakeBack,
+        },
         Phase::RollingBack if in_new && update.boots <= MAX_BOOTS => Outcome::Leave,
         Phase::RollingBack => {
             let reason = update.reason.as_deref().unwrap_or("it did not prove itself");

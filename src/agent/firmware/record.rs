@@ -149,6 +149,9 @@ pub struct Update {
     /// The update's reboot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootState>,
+    /// How often RAUC was asked to write the slot.
+    #[serde(default)]
+    pub starts: u32,
     /// What this version does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

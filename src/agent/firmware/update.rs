@@ -12,7 +12,7 @@ use crate::agent::effect::{After, Effect, Health, Level, Mark, Marker, OpId, Pur
 use crate::agent::event::{InstallEnd, Survey, Verdict};
 use crate::agent::handled::Key;
 use crate::agent::work::Work;
-use crate::agent::{observation, reboot};
+use crate::agent::{Disk, observation, reboot};
 use crate::protocol::firmware::{FirmwareState, UpdateStatus};
 
 /// So long a boot must be healthy, or a unit failed, before that counts.
@@ -25,6 +25,8 @@ const BLOCKED_PAUSE: Duration = Duration::from_secs(60);
 const OUTER_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// How often a mark is tried that the outcome does not hang on: for five minutes.
 const MARK_ATTEMPTS: u32 = 30;
+/// How often RAUC is asked to write the slot, when the agent died before it could see that RAUC was at it.
+const MAX_STARTS: u32 = 3;
 
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +39,6 @@ enum Step {
     Confirm,
     /// The old slot is made the next, the new one bad.
     Leave,
-    /// The same, from the old slot: the new one is not even booted.
-    CallOff,
     /// What runs is good; after a failure, what failed is bad.
     Settle,
 }
@@ -67,6 +67,8 @@ pub(in crate::agent) struct Running {
     attempts: u32,
     /// How the update ends once they are made.
     ending: Option<Ending>,
+    /// Whether this run of the agent has asked RAUC to install, or has seen it at it.
+    seen_installing: bool,
 }
 
 /// How an update has failed. It is over when the boot loader knows: a crash in between must not leave it with a slot
@@ -173,6 +175,7 @@ pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> 
         service_answered: false,
         reason: None,
         reboot: None,
+        starts: 1,
         extra: serde_json::Map::new(),
     };
     stop_watching(work);
@@ -186,11 +189,28 @@ pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> 
     // Before RAUC begins: from its end on any reboot, be it of a power cut, boots the new slot, and its agent may not
     // start.
     marker(work);
+    install(work, transaction);
+    Ok(())
+}
+
+fn install(work: &mut Work<'_>, transaction: String) {
     if let Some(image) = super::image(work) {
+        work.v.firmware.update.seen_installing = true;
         let op = step(work, Step::Install);
         work.begin(After::Install { op, image, transaction });
     }
-    Ok(())
+}
+
+/// The run before died between its decision to install and RAUC's beginning, or RAUC ended badly while no agent ran: in
+/// both cases the slot that runs is as it was, and doing it again either succeeds or tells the reason.
+fn install_again(work: &mut Work<'_>, mut update: Update) {
+    update.starts += 1;
+    let transaction = update.transaction.clone();
+    let text = format!("slot {} is not written: RAUC is asked again", update.to_slot);
+    set(work, update);
+    work.say(Level::Info, Topic::Update, text);
+    marker(work);
+    install(work, transaction);
 }
 
 /// What RAUC is to remember the installation by: the same for the same request.
@@ -257,6 +277,7 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
     };
     match outcome {
         Outcome::StillInstalling => {
+            work.v.firmware.update.seen_installing = true;
             let op = step(work, Step::Install);
             work.begin(After::Rejoin(op));
         }
@@ -271,7 +292,17 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
         }
         Outcome::Trial => begin_trial(work, update),
         Outcome::Leave => leave(work),
-        Outcome::CallOff => take_back(work),
+        Outcome::Failed {
+            again: true,
+            slots: Slots::AsTheyAre,
+            ..
+        } if update.boot_id == work.settings.boot_id
+            && !work.v.firmware.update.seen_installing
+            && update.starts < MAX_STARTS
+            && work.disk == Disk::Works =>
+        {
+            install_again(work, update);
+        }
         Outcome::Failed { reason, again, slots } => {
             let ending = Ending {
                 status: UpdateStatus::UnsupportedImage,
@@ -386,7 +417,6 @@ pub(super) fn go_on(work: &mut Work<'_>) {
                 reboot::begin_own(work, "a reboot into the new firmware");
             }
         }
-        Some(update) if update.phase == Phase::RollingBack && update.boot_id == here => take_back(work),
         Some(update) if update.phase == Phase::RollingBack && update.trial_boot.as_ref() == Some(&here) => {
             if work.v.firmware.update.may_leave {
                 reboot::begin_own(work, "a reboot back into the old firmware");
@@ -466,14 +496,16 @@ pub(super) fn call_off(work: &mut Work<'_>, reason: &str) {
     update.phase = Phase::RollingBack;
     update.reason = Some(reason.to_owned());
     set(work, update);
-    take_back(work);
-}
-
-fn take_back(work: &mut Work<'_>) {
-    let Some(update) = work.d.update().cloned() else { return };
-    let op = step(work, Step::CallOff);
-    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, update.to_slot)];
-    work.begin(After::Mark(op, marks));
+    let reason = reason.to_owned();
+    let slots = Slots::TakeBack;
+    conclude(
+        work,
+        Outcome::Failed {
+            reason,
+            again: true,
+            slots,
+        },
+    );
 }
 
 /// Makes the old slot the next one.
@@ -509,15 +541,6 @@ pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<()
     match step {
         Step::Confirm => succeed(work),
         Step::Leave => work.v.firmware.update.may_leave = true,
-        Step::CallOff => {
-            let reason = work.d.update().and_then(|update| update.reason.clone());
-            let ending = Ending {
-                status: UpdateStatus::UnsupportedImage,
-                reason: reason.unwrap_or_default(),
-                again: true,
-            };
-            fail(work, &ending);
-        }
         Step::Settle => {
             let running = &mut work.v.firmware.update;
             let marks = std::mem::take(&mut running.marks);

@@ -11,6 +11,8 @@ use crate::host::rauc::Slot;
 pub(in crate::daemon) enum Host {
     /// RAUC's slots; empty on a host without RAUC.
     Slots(Vec<Slot>),
+    /// RAUC installs, and tells nothing else meanwhile. So it has two slots.
+    Busy,
     /// RAUC is there and does not say.
     Silent(String),
 }
@@ -29,6 +31,7 @@ pub(in crate::daemon) fn supported(
     let slots = match host {
         Host::Slots(slots) if slots.is_empty() => return Err("this host has no RAUC to install firmware with".into()),
         Host::Slots(slots) => slots,
+        Host::Busy => return outlives(kept, &[]),
         Host::Silent(reason) => return Err(format!("RAUC does not tell its slots: {reason}")),
     };
     let Some(booted) = slots.iter().find(|slot| slot.booted) else {
@@ -41,6 +44,11 @@ pub(in crate::daemon) fn supported(
             booted.name
         ));
     }
+    outlives(kept, slots)
+}
+
+/// Nothing that is kept lies where an update takes it away.
+fn outlives(kept: &[(&str, PathBuf)], slots: &[Slot]) -> Result<(), String> {
     let lost = lost(kept, slots);
     if lost.is_empty() {
         return Ok(());

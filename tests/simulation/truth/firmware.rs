@@ -53,7 +53,11 @@ impl World {
             (Some(update), None) => self.update_ended(update, after, described),
             (None, None) => self.download_went_on(before, after, described),
         }
-        assert!(after.observed.len() <= 8, "more is observed than there is: {:?}", after.observed);
+        assert!(
+            after.observed.len() <= 8,
+            "more is observed than there is: {:?}",
+            after.observed
+        );
         assert!(after.handled.len() <= 128, "more requests are remembered than can be");
         if after.firmware.state == 2 {
             let uri = after.firmware.uri.clone();
@@ -246,8 +250,8 @@ impl World {
             (Phase::Trial, Outcome::Trial) => Thing::RowTrialAgain,
             (Phase::Trial, Outcome::Leave) => Thing::RowTrialGivenUp,
             (Phase::RollingBack, Outcome::Leave) => Thing::RowLeave,
-            (Phase::RollingBack, Outcome::CallOff) => Thing::RowCallOff,
             (_, Outcome::Failed { .. }) if here && in_new => Thing::RowConfused,
+            (Phase::RollingBack, Outcome::Failed { .. }) if here => Thing::RowCallOff,
             (Phase::Installing, Outcome::Failed { again: true, .. }) if in_new => Thing::RowNotWritten,
             (Phase::Installing, Outcome::Failed { again: true, .. }) if here => Thing::RowInterrupted,
             (Phase::Installing, Outcome::Failed { again: true, .. }) => Thing::RowInterruptedByBoot,

@@ -1,0 +1,100 @@
+//! What goes over the wire between a site's gateway and its service, as the broker sees it; and requests behind the
+//! service's back.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+static COUNTER: AtomicU32 = AtomicU32::new(1);
+
+/// Hears what the gateway says, from its beginning on.
+pub(crate) struct Wire<'a> {
+    site: &'a Site,
+    listener: Child,
+    log: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn wire(&self) -> Wire<'_> {
+        let log = self.path(&format!("wire-{}", COUNTER.fetch_add(1, Ordering::Relaxed)));
+        let listen = || {
+            let mut client = self.mosquitto_client("mosquitto_sub", "iotdm");
+            client.args(["-i", "wire", "-c", "-t", "iotdevice-1/#", "-F", "%t %p"]);
+            client
+        };
+        // The broker keeps what comes between this one, which ends when it has subscribed, and the next.
+        assert!(listen().arg("-E").status().unwrap().success());
+        let file = File::create(&log).unwrap();
+        let listener = listen().stdout(Stdio::from(file)).spawn().unwrap();
+        Wire {
+            site: self,
+            listener,
+            log,
+        }
+    }
+}
+
+impl Wire<'_> {
+    /// What was heard so far: the end of the topic and the message.
+    fn heard(&self) -> Vec<(String, Value)> {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        let lines = text.lines().filter_map(|line| {
+            let (topic, payload) = line.split_once(' ')?;
+            let kind = topic.rsplit('/').next()?.to_owned();
+            // the last line may be half of one
+            Some((kind, serde_json::from_str(payload).ok()?))
+        });
+        lines.collect()
+    }
+
+    /// `state` and `updateStatus` of the firmware, in the order in which the service was told of them. One that was told
+    /// twice under the same request id counts once.
+    pub(crate) fn told(&self) -> Vec<(Option<u64>, Option<u64>)> {
+        let mut seen = Vec::new();
+        let mut told = Vec::new();
+        for (kind, message) in self.heard() {
+            if kind != "notify" || seen.contains(&message["reqId"]) {
+                continue;
+            }
+            seen.push(message["reqId"].clone());
+            let value = &message["d"]["fields"][0]["value"];
+            told.push((value["state"].as_u64(), value["updateStatus"].as_u64()));
+        }
+        told
+    }
+
+    /// Asks the gateway for something, and waits for its answer: the code and the reason.
+    pub(crate) fn ask(&self, operation: &str, d: Value) -> (u64, String) {
+        let id = format!("wire-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let mut request = json!({"reqId": id});
+        if !d.is_null() {
+            request["d"] = d;
+        }
+        self.site.publish(operation, &request.to_string());
+        let mut answer = None;
+        self.site.gateway.wait(&format!("{operation} is answered"), || {
+            let heard = self.heard();
+            let found = heard
+                .iter()
+                .find(|(kind, message)| kind == "response" && message["reqId"] == *id);
+            answer = found.map(|(_, message)| message.clone());
+            answer.is_some()
+        });
+        let answer = answer.unwrap_or_default();
+        let message = answer["message"].as_str().unwrap_or_default();
+        (answer["rc"].as_u64().unwrap(), message.to_owned())
+    }
+}
+
+impl Drop for Wire<'_> {
+    fn drop(&mut self) {
+        // It may have ended with the broker.
+        let _ = self.listener.kill();
+        let _ = self.listener.wait();
+    }
+}

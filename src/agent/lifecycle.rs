@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Settings;
 use super::durable::{Change, Wish};
 use super::effect::{CommandId, Effect, Level, PublishId, Reply, Topic};
-use super::outbox;
+use super::{observation, outbox};
 use super::work::Work;
 use crate::protocol::manage::{Manage, Supports};
 use crate::protocol::{Rc, Report, ReqId, Response};
@@ -333,6 +333,7 @@ pub(super) fn unmanage_command(work: &mut Work<'_>, command: CommandId) {
     }
     if work.d.wish == Wish::Managed {
         work.change(Change::Wish(Wish::Unmanaging));
+        observation::unmanaged(work);
         work.v.lifecycle.pending = None;
         work.v.lifecycle.managed = None;
     }

@@ -121,6 +121,13 @@ pub(super) fn cancel(work: &mut Work<'_>, fields: &[String], req_id: Option<ReqI
     respond(work, req_id, Rc::OK, "", None);
 }
 
+/// The service observes nothing of a device that it does not manage, and asks anew when it does again.
+pub(super) fn unmanaged(work: &mut Work<'_>) {
+    if !work.d.observed.is_empty() {
+        work.change(Change::Observed(Vec::new()));
+    }
+}
+
 fn respond(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason: &str, fields: Option<Vec<Value>>) {
     if let Some(req_id) = req_id {
         let mut response = Response::new(req_id, rc).message(reason);

@@ -976,3 +976,13 @@ fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
     driver.connect(true);
     assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
 }
+
+#[test]
+fn rauc_is_not_asked_again_from_the_slot_that_it_was_to_write() {
+    // The power was cut before RAUC was asked, and the slot that ran had not been marked good.
+    let mut driver = Driver::installing();
+    driver.host_reboots("boot-2");
+    driver.surveyed(slots("rootfs.1"));
+    assert_eq!(driver.installs.len(), 1, "it would write the slot that is to be left alone");
+    assert_eq!((driver.phase(), driver.firmware()), (None, (2, 5)));
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use iotdm::agent::{DownloadEnd, Event, Survey};
+use iotdm::agent::{CommandId, DownloadEnd, Event, Survey};
 use iotdm::protocol::firmware::UpdateStatus;
 use serde_json::json;
 
@@ -321,4 +321,17 @@ fn a_failure_that_was_one_before_is_not_told_as_a_state_alone() {
     driver.published.clear();
     driver.connect(true);
     assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 3})]);
+}
+
+#[test]
+fn obs_04_nobody_observes_a_device_that_is_not_managed() {
+    let mut driver = whole();
+    driver.event(Event::Unmanage(CommandId(1)));
+    driver.restart();
+    driver.event(Event::Manage(CommandId(2)));
+    driver.connect(false);
+    driver.answer_manage(200);
+    download(&mut driver, None);
+    assert_eq!(driver.downloads.len(), 1);
+    assert!(driver.on("notify").is_empty());
 }

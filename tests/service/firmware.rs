@@ -1,5 +1,7 @@
 //! Firmware actions in the brain: the steps, what notifies mean, who is busy, and what a restart goes on with.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use iotdm::protocol::{Device, ReqId, ToService};
 use iotdm::service::brain::{
     CANCEL_PATIENCE_MS, DEFAULT_FIRMWARE_TIMEOUT, Event, NewRequest, RefusalKind, Reply, RequestStep, Status,
@@ -45,8 +47,27 @@ fn answer(scene: &mut Scene, sent: &[Sent], rc: u16) -> Vec<Sent> {
 }
 
 fn notify(scene: &mut Scene, value: Value) -> Outcome {
-    let payload = json!({"d": {"fields": [{"field": "mgmt.firmware", "value": value}]}, "reqId": "n"});
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let req_id = format!("n{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    notify_with(scene, &value, &req_id)
+}
+
+fn notify_with(scene: &mut Scene, value: &Value, req_id: &str) -> Outcome {
+    let payload = json!({"d": {"fields": [{"field": "mgmt.firmware", "value": value}]}, "reqId": req_id});
     scene.say(&gw(), ToService::Notify, payload)
+}
+
+#[test]
+fn a_notify_that_the_broker_delivers_again_after_the_202_says_nothing_about_the_action() {
+    let mut scene = scene();
+    let (id, sent) = begin(&mut scene, firmware("download", &[gw()], json!([])));
+    let sent = answer(&mut scene, &sent, 200);
+    let failure = json!({"state": 0, "updateStatus": 5});
+    assert_eq!(notify_with(&mut scene, &failure, "before").rc(), (200, None));
+    assert!(answer(&mut scene, &sent, 202).is_empty());
+    assert_eq!(notify_with(&mut scene, &failure, "before").rc(), (200, None), "answered again");
+    assert_eq!(scene.status(&id, &gw()).status, Status::InProgress);
+    assert_eq!(scene.status(&id, &gw()).step, RequestStep::Working);
 }
 
 /// An action without parameters that the device has answered 202.

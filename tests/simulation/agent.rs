@@ -179,9 +179,13 @@ fn is_critical(event: &Event, step: &Step) -> bool {
     changes || step.after.iter().any(begins)
 }
 
-/// Whether the service describes an image.
+/// Whether another image is described, by the service or by somebody on the device.
 fn is_description(event: &Event) -> bool {
-    matches!(event, Event::Message(message) if message.topic.ends_with("device/update"))
+    match event {
+        Event::Message(message) => message.topic.ends_with("device/update"),
+        Event::InstallFile(..) => true,
+        _ => false,
+    }
 }
 
 impl World {
@@ -268,21 +272,14 @@ impl World {
         self.agent_handles(event, None);
     }
 
-    pub fn agent_is_commanded(&mut self, manage: bool) {
+    pub fn agent_is_commanded(&mut self, event: impl FnOnce(CommandId) -> Event) {
         self.entries += 1;
         let command = CommandId(self.entries);
         let Some(process) = &mut self.device.process else {
             return;
         };
         process.commands.insert(command);
-        self.agent_handles(
-            if manage {
-                Event::Manage(command)
-            } else {
-                Event::Unmanage(command)
-            },
-            None,
-        );
+        self.agent_handles(event(command), None);
     }
 
     pub fn agent_is_configured(&mut self, change: impl FnOnce(&mut Settings)) {

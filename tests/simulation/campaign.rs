@@ -1,7 +1,8 @@
 //! Firmware as an operator brings it to the device: described, downloaded, updated, called off, overridden, in an order
 //! that is not always the right one. When everything works again, one good image has to arrive.
 
-use iotdm::service::brain::{Action, Event, NewRequest, RequestRow, Status, StatusRow};
+use iotdm::agent::Event;
+use iotdm::service::brain::{Action, Event as Asked, NewRequest, RequestRow, Status, StatusRow};
 use serde_json::{Value, json};
 
 use crate::agent::DEVICE;
@@ -41,8 +42,29 @@ impl World {
         }
     }
 
+    /// Somebody at the device, with a stick in the hand or without.
+    fn somebody_commands(&mut self) {
+        self.counts.add(Thing::LocalCommand);
+        match self.random.below(4) {
+            0 => {
+                self.truth.confirmed_in = Some(self.device.boot);
+                self.agent_is_commanded(Event::ConfirmTrial);
+            }
+            1 => self.agent_is_commanded(Event::RollBack),
+            _ => {
+                let image = self.draw_image();
+                self.describe_image(image);
+                let name = format!("file-{}", self.device.host.images.len() - 1);
+                self.agent_is_commanded(|command| Event::InstallFile(command, name));
+            }
+        }
+    }
+
     /// The operator asks for one thing or the other.
     pub fn operator_pushes(&mut self) {
+        if self.random.one_in(12) {
+            return self.somebody_commands();
+        }
         let ready = self
             .last_firmware()
             .is_some_and(|(request, row)| request.action == Action::FirmwareDownload && row.status == Status::Success);
@@ -52,7 +74,7 @@ impl World {
         if let Some(id) = open {
             if self.random.one_in(25) {
                 self.counts.add(Thing::CalledOffByOperator);
-                return self.service_handles(Event::Cancel { id });
+                return self.service_handles(Asked::Cancel { id });
             }
             if !overrides {
                 return;
@@ -73,11 +95,15 @@ impl World {
         }
     }
 
-    fn new_image(&mut self) -> Vec<Value> {
-        let image = match self.plan.images_are_good {
+    fn draw_image(&mut self) -> Image {
+        match self.plan.images_are_good {
             true => Image::good(),
             false => Image::draw(&mut self.random),
-        };
+        }
+    }
+
+    fn new_image(&mut self) -> Vec<Value> {
+        let image = self.draw_image();
         self.describe_image(image)
     }
 
@@ -99,7 +125,7 @@ impl World {
             false => self.random.pick(&[300, 1800, 5400]),
         };
         note!(self, "the operator asks for {action}, override: {overrides}");
-        self.service_handles(Event::Create(NewRequest {
+        self.service_handles(Asked::Create(NewRequest {
             action: action.to_owned(),
             parameters,
             devices: vec![DEVICE.parse().expect("a name")],

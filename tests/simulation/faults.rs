@@ -1,6 +1,7 @@
 //! What goes wrong, and what people do meanwhile: planned when the run begins, all of it out of the seed. Each run has
 //! its own mix, so that rare things meet each other.
 
+use iotdm::agent::Event;
 use iotdm::agent::durable::Wish;
 use iotdm::agent::firmware::WhenToReboot;
 use iotdm::agent::firmware::record::Phase;
@@ -256,11 +257,11 @@ impl World {
                 self.reboot_by_hand();
             }
             Fault::ServiceDies => self.service_is_killed(),
-            Fault::Manage => self.agent_is_commanded(true),
+            Fault::Manage => self.agent_is_commanded(Event::Manage),
             Fault::Unmanage => {
                 self.counts.add(Thing::Unmanaged);
                 self.truth.interrupted = true;
-                self.agent_is_commanded(false);
+                self.agent_is_commanded(Event::Unmanage);
             }
             Fault::Configured => {
                 let lifetime = self.random.pick(&[0, 3600, 86_400]);
@@ -276,7 +277,7 @@ impl World {
                 let managed = |wish| wish == Wish::Managed;
                 let process = self.device.process.as_ref();
                 if process.is_some_and(|process| !managed(process.agent.durable().wish)) {
-                    self.agent_is_commanded(true);
+                    self.agent_is_commanded(Event::Manage);
                 }
             }
         }
@@ -285,7 +286,7 @@ impl World {
     fn ask(&mut self, times: u32, patience: u32) {
         if self.operator.may_ask() {
             if !self.quiet && self.random.one_in(self.plan.manage_first) {
-                self.agent_is_commanded(true);
+                self.agent_is_commanded(Event::Manage);
             }
             for _ in 0..times {
                 let timeout = self.random.pick(&[60, 600, 1800, 1800]);
@@ -378,7 +379,7 @@ impl World {
             self.agent_is_configured(|settings| settings.firmware.supported = Ok(()));
         }
         self.plan_last_push();
-        for minutes in [1, 5, 10, 20] {
+        for minutes in [1, 5, 10, 20, 40, 60] {
             self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
         }
     }

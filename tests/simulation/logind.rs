@@ -22,6 +22,8 @@ pub struct Going {
     pub how: How,
     /// The agent asked for it (or else somebody else did).
     pub by_agent: bool,
+    /// For an update.
+    pub for_update: bool,
     /// When it was accepted.
     pub since: u64,
     /// The requests that it was asked for, by their ids.
@@ -114,6 +116,7 @@ impl World {
         self.device.logind.going = Some(Going {
             how,
             by_agent,
+            for_update: self.device.disk.durable.update().is_some(),
             since: self.now,
             requests,
             lock_is_the_daemons: false,

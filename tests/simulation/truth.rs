@@ -84,6 +84,8 @@ pub struct Truth {
     pub observation: observation::Observation,
     /// What the agent was last told of the boot's health, and since when it is so.
     pub told_health: Option<(Verdict, u64)>,
+    /// The boot in which somebody on the device said that the slot on trial is good.
+    pub confirmed_in: Option<u32>,
     /// Firmware requests that wait for their acknowledgement, by it.
     held: BTreeMap<AckId, String>,
     /// Steps in this second.
@@ -352,6 +354,7 @@ impl World {
         if going.how == How::Late {
             return self.counts.add(Thing::LateReboot);
         }
+        let for_update = going.for_update;
         self.counts.add(Thing::Reboot);
         assert!(
             self.truth.managed_at <= going.since,
@@ -368,8 +371,7 @@ impl World {
             );
         }
         // One that an update needs is no sign of a loop, whoever asks for it besides.
-        let own = self.device.disk.durable.update().is_some();
-        if short && !own {
+        if short && !for_update {
             self.truth.short_boots += 1;
             assert!(
                 self.truth.short_boots <= 3,

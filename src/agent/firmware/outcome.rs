@@ -95,7 +95,7 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
         slots: Slots::TakeBack,
     };
     if update.phase == Phase::Installing && same_boot && survey.installing {
-        // RAUC does not even say which slot runs while it writes.
+        // RAUC does not even say which slot runs while it writes; and what is written boots next only when it is done.
         return Outcome::StillInstalling;
     }
     if !in_new && !in_old {

@@ -296,7 +296,11 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
             again: true,
             slots: Slots::AsTheyAre,
             ..
-        } if !work.v.firmware.update.seen_installing && update.starts < MAX_STARTS && work.disk == Disk::Works => {
+        } if update.boot_id == work.settings.boot_id
+            && !work.v.firmware.update.seen_installing
+            && update.starts < MAX_STARTS
+            && work.disk == Disk::Works =>
+        {
             install_again(work, update);
         }
         Outcome::Failed { reason, again, slots } => {

@@ -76,7 +76,7 @@ impl Service {
                 self.change(step, Change::ClearErrorCodes(device.clone()));
                 Answer::ok()
             }
-            Report::Notify(fields) => self.notify(now, row, fields, step),
+            Report::Notify(fields) => self.notify(now, row, fields, req_id, step),
         }
     }
 
@@ -94,12 +94,7 @@ impl Service {
             return Answer::refused(Rc::BAD_REQUEST, malformed.to_string());
         }
         // MQTT may deliver a manage twice, the second time after the 202 of a reboot that came later.
-        let again = req_id.is_some_and(|req_id| row.manages.contains(req_id));
-        if let Some(req_id) = req_id.filter(|_| !again) {
-            row.manages.push(req_id.clone());
-            let surplus = row.manages.len().saturating_sub(DeviceRow::MANAGES);
-            row.manages.drain(..surplus);
-        }
+        let again = !first_time(&mut row, req_id);
         if let Some(metadata) = manage.metadata {
             row.metadata = metadata;
         }
@@ -139,7 +134,14 @@ impl Service {
     }
 
     /// Merges what changed into what is known. Nothing is taken when one field is wrong.
-    fn notify(&mut self, now: Now, mut row: DeviceRow, fields: Vec<FieldValue>, step: &mut Step) -> Answer {
+    fn notify(
+        &mut self,
+        now: Now,
+        mut row: DeviceRow,
+        fields: Vec<FieldValue>,
+        req_id: Option<&ReqId>,
+        step: &mut Step,
+    ) -> Answer {
         let Some(managed) = &mut row.managed else {
             return Answer::refused(Rc::NOT_FOUND, "the device is not managed");
         };
@@ -167,6 +169,10 @@ impl Service {
             Ok(changed) => changed,
             Err(malformed) => return Answer::refused(Rc::BAD_REQUEST, malformed.to_string()),
         };
+        // MQTT may deliver it twice, the second time after the 202 of an action that came later.
+        if !first_time(&mut row, req_id) {
+            return Answer::ok();
+        }
         let device = row.device.clone();
         self.change(step, Change::PutDevice(Box::new(row)));
         self.on_notified(now, &device, &changed, step);
@@ -184,6 +190,18 @@ impl Service {
         say(now, step, Some(device.clone()), "dormant", text);
         self.fail_open(now, device, "the device became dormant: its lifetime passed", step);
     }
+}
+
+/// Whether a manage or notify with this id is new; remembers it.
+fn first_time(row: &mut DeviceRow, req_id: Option<&ReqId>) -> bool {
+    let Some(req_id) = req_id else { return true };
+    if row.manages.contains(req_id) {
+        return false;
+    }
+    row.manages.push(req_id.clone());
+    let surplus = row.manages.len().saturating_sub(DeviceRow::MANAGES);
+    row.manages.drain(..surplus);
+    true
 }
 
 fn not_observed(field: &str) -> Answer {

@@ -24,14 +24,14 @@ pub struct DeviceRow {
     pub location: Option<Map<String, Value>>,
     /// `mgmt`; `None` while the device is unmanaged.
     pub managed: Option<Managed>,
-    /// The request ids of its last manages, newest last: a manage that the broker delivers again is answered again,
-    /// but proves nothing about a reboot.
+    /// The request ids of its last manages and notifies, newest last: one that the broker delivers again is answered
+    /// again, but proves nothing about a reboot, and says nothing of a firmware action that began meanwhile.
     pub manages: Vec<ReqId>,
 }
 
 impl DeviceRow {
-    /// How many of a device's last manages are remembered.
-    pub const MANAGES: usize = 8;
+    /// How many of a device's last manages and notifies are remembered.
+    pub const MANAGES: usize = 32;
 
     /// A device that has just been heard of.
     pub fn new(device: Device, now_ms: i64) -> Self {

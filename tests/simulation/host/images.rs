@@ -75,7 +75,7 @@ pub fn address(number: usize) -> String {
 impl World {
     /// The image at this address.
     pub fn image_at(&self, uri: &str) -> Image {
-        let number = uri.trim_start_matches("https://fw/").trim_end_matches(".raucb");
+        let number: String = uri.chars().filter(char::is_ascii_digit).collect();
         self.device.host.images[number.parse::<usize>().expect("an address of ours")]
     }
 

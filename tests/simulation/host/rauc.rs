@@ -2,7 +2,7 @@
 //! it may die itself, and a power cut takes it with it. When it is done, that is on the disk before the boot loader is
 //! told.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use iotdm::agent::effect::{Image as Wanted, Mark, Purpose};
 use iotdm::agent::event::Slot as Told;
@@ -42,8 +42,8 @@ pub struct Rauc {
     /// It keeps the transaction with the slot (1.10 and later).
     knows_transactions: bool,
     pub installing: Option<Installation>,
-    /// Every transaction that it was ever asked for.
-    pub asked_for: BTreeSet<String>,
+    /// How often it was asked for each transaction.
+    pub asked_for: BTreeMap<String, u32>,
 }
 
 impl Rauc {
@@ -58,7 +58,7 @@ impl Rauc {
             slots: [slot(), slot()],
             knows_transactions: random.one_in(2),
             installing: None,
-            asked_for: BTreeSet::new(),
+            asked_for: BTreeMap::new(),
         }
     }
 
@@ -186,11 +186,13 @@ impl World {
         let number = self.messages;
         let host = &mut self.device.host;
         assert!(host.rauc.installing.is_none(), "RAUC installs already");
-        assert!(
-            host.rauc.asked_for.insert(transaction.clone()),
-            "{transaction} is installed twice"
-        );
+        // Again only when the agent had died and found nothing of it.
+        let times = host.rauc.asked_for.entry(transaction.clone()).or_default();
+        *times += 1;
+        assert!(*times <= 3, "{transaction} is installed again and again");
         let to = 1 - host.booted;
+        let update = self.device.disk.durable.update().expect("an update is on the disk");
+        assert_eq!(SLOTS[to], update.to_slot, "another slot is written");
         host.rauc.slots[to] = Slot {
             image: Image {
                 content: Content::Torn,

@@ -21,6 +21,8 @@ pub enum End {
 pub struct Firmware {
     /// The request that the download on the disk is of.
     download: Option<String>,
+    /// When something began on the device that is not in the service's books.
+    pub meddled: Option<u64>,
     /// The address of the image that proved itself last.
     pub runs: Option<String>,
     /// How requests ended, by their ids; an update that is called off by a crash of nobody's making is not in here.
@@ -68,6 +70,8 @@ impl World {
 
     fn update_began(&mut self, after: &Durable, update: &Update) {
         self.counts.add(Thing::UpdateBegan);
+        let request = request_of(after, update);
+        self.somebody_meddles(request.as_deref());
         assert_eq!(state(after), (2, 1), "an update is in progress");
         let host = &self.device.host;
         assert_eq!(update.phase, Phase::Installing);
@@ -129,7 +133,15 @@ impl World {
 
     fn download_went_on(&mut self, before: &Durable, after: &Durable, described: bool) {
         let (was, is) = (state(before), state(after));
-        if was == is || described {
+        if described {
+            // Whoever asked for the one before does not get to know of it in this way.
+            self.truth.firmware.download = None;
+            if is.0 == 1 {
+                self.somebody_meddles(None);
+            }
+            return;
+        }
+        if was == is {
             return;
         }
         match (was, is) {
@@ -138,7 +150,9 @@ impl World {
                 let youngest = handled.find(|handled| handled.key.op == "firmware_download");
                 let accepted =
                     youngest.filter(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
-                self.truth.firmware.download = accepted.map(|handled| handled.req_id.clone());
+                let request = accepted.map(|handled| handled.req_id.clone());
+                self.somebody_meddles(request.as_deref());
+                self.truth.firmware.download = request;
             }
             ((1, 0), (2, 0) | (0, 2..=6)) => {
                 let end = if is.0 == 2 { End::Success } else { End::Failure };
@@ -147,6 +161,14 @@ impl World {
                 }
             }
             _ => panic!("the firmware goes from {was:?} to {is:?} without a request"),
+        }
+    }
+
+    /// A request without an id, or from elsewhere, or somebody on the device: what is notified of it the service takes
+    /// for the end of its own.
+    fn somebody_meddles(&mut self, req_id: Option<&str>) {
+        if req_id.is_none_or(|req_id| req_id.starts_with("raw-")) {
+            self.truth.firmware.meddled = Some(self.now);
         }
     }
 
@@ -182,7 +204,8 @@ impl World {
         let Some(update) = update.filter(|update| update.phase == Phase::Trial) else {
             return;
         };
-        if !matches!(marks, [(Mark::Good, _)]) || self.agent_is_unsaved() {
+        let confirms = !marks.iter().any(|(mark, _)| *mark == Mark::Bad);
+        if !confirms || self.agent_is_unsaved() || self.truth.confirmed_in == Some(self.device.boot) {
             return;
         }
         assert_eq!(SLOTS[self.device.host.booted], update.to_slot);
@@ -228,6 +251,7 @@ impl World {
             (Phase::Trial, Outcome::Leave) => Thing::RowTrialGivenUp,
             (Phase::RollingBack, Outcome::Leave) => Thing::RowLeave,
             (_, Outcome::Failed { .. }) if here && in_new => Thing::RowConfused,
+            (Phase::RollingBack, Outcome::Failed { .. }) if here => Thing::RowCallOff,
             (Phase::Installing, Outcome::Failed { again: true, .. }) if in_new => Thing::RowNotWritten,
             (Phase::Installing, Outcome::Failed { again: true, .. }) if here => Thing::RowInterrupted,
             (Phase::Installing, Outcome::Failed { again: true, .. }) => Thing::RowInterruptedByBoot,

@@ -1,5 +1,7 @@
 //! What is notified: nothing that nobody observes, nothing that is not so, nothing before manage.
 
+use std::collections::BTreeMap;
+
 use iotdm::protocol::{Report, Request, Response, ToDevice, ToService};
 
 use super::request_id;
@@ -10,13 +12,11 @@ use crate::world::World;
 /// The record of it.
 #[derive(Debug, Default)]
 pub struct Observation {
-    /// Requests to observe (true) and to cancel (false), by their ids.
-    asked: std::collections::BTreeMap<String, bool>,
+    /// Requests to observe (true) and to cancel (false), by their ids, and the run of the agent that they reached.
+    asked: BTreeMap<String, (bool, u64)>,
     /// What was last answered: observed, or no longer.
     observed: bool,
-    /// A cancel was answered, and the disk does not have it.
-    unsaved: bool,
-    /// The process has died since: it is forgotten.
+    /// The process died before the disk had a cancel: it is forgotten.
     forgotten: bool,
 }
 
@@ -27,7 +27,9 @@ impl World {
             return;
         };
         if let Some(req_id) = request_id(&message.payload) {
-            self.truth.observation.asked.insert(req_id, kind == ToDevice::Observe);
+            let run = self.agent_run();
+            let asked = (kind == ToDevice::Observe, run);
+            self.truth.observation.asked.insert(req_id, asked);
         } else if kind == ToDevice::Cancel && Request::parse(&kind, &message.payload).is_ok() {
             // Nobody waits for an answer: from now on nothing is notified.
             self.truth.observation.observed = false;
@@ -37,16 +39,18 @@ impl World {
     /// The agent hands an answer to its session.
     pub fn observe_answered(&mut self, response: &Response) {
         let asked = self.truth.observation.asked.get(response.req_id.as_str());
-        if let Some(observe) = asked.copied().filter(|_| response.rc.0 == 200) {
+        if let Some((observe, run)) = asked.copied().filter(|_| response.rc.0 == 200) {
+            // The record of the answer may outlive a step that the disk refused, or that a crash cut short.
+            let on_disk = !self.device.disk.durable.observed.is_empty();
             self.truth.observation.observed = observe;
-            self.truth.observation.forgotten = false;
-            self.truth.observation.unsaved = !observe && !self.device.disk.durable.observed.is_empty();
+            self.truth.observation.forgotten = !observe && on_disk && run != self.agent_run();
         }
     }
 
     /// The process dies with something that the disk did not take.
     pub fn observation_died(&mut self) {
-        self.truth.observation.forgotten |= self.truth.observation.unsaved;
+        let on_disk = !self.device.disk.durable.observed.is_empty();
+        self.truth.observation.forgotten |= on_disk && !self.truth.observation.observed;
     }
 
     /// The agent hands a notify to its session.

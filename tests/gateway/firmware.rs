@@ -4,6 +4,7 @@
 mod away;
 mod fetch;
 mod kills;
+mod newer;
 mod power;
 mod refused;
 mod turn;

@@ -33,7 +33,7 @@ fn fwd_07_fwu_05_wherever_the_power_is_cut_the_update_comes_to_one_truthful_end(
 
         // it is written, and the host does not reboot by itself
         site.let_write();
-        let (rc, message) = wire.ask("mgmt/initiate/firmware/update", Value::Null);
+        let (rc, message) = wire.ask(&site, "mgmt/initiate/firmware/update", Value::Null);
         assert_eq!(rc, 202, "{suite}: {message}");
         site.wait_waiting_for("somebody to reboot");
         site.gateway.kill();

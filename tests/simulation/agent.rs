@@ -6,8 +6,7 @@ use std::time::Duration;
 use iotdm::agent::event::Message;
 use iotdm::agent::firmware::{self, WhenToReboot};
 use iotdm::agent::{
-    AckId, After, Agent, CommandId, Disk as Says, Durable, Effect, Event, Now, OpId, PublishId, RebootOutcome,
-    Settings, Step,
+    AckId, After, Agent, CommandId, Disk as Says, Durable, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
 };
 use iotdm::protocol::Address;
 use iotdm::protocol::model::DeviceInfo;

@@ -170,23 +170,13 @@ const NEWER: &str = "seen_by_a_newer_agent";
 fn newer(state: &[u8]) -> Vec<u8> {
     let mut state: Value = serde_json::from_slice(state).expect("a state");
     state[NEWER] = true.into();
-    for place in [
-        "/firmware",
-        "/exclusive/update",
-        "/exclusive/update/reboot",
-        "/exclusive/reboot",
-    ] {
+    for place in ["/firmware", "/exclusive/update", "/exclusive/update/reboot", "/exclusive/reboot"] {
         if let Some(object) = state.pointer_mut(place).and_then(Value::as_object_mut) {
             object.insert(NEWER.to_owned(), true.into());
         }
     }
     for list in ["/observed", "/handled"] {
-        for item in state
-            .pointer_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for item in state.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             item[NEWER] = true.into();
         }
     }

@@ -326,13 +326,7 @@ impl World {
             }
             self.counts.add(Thing::ForcedReboot);
         }
-        if self
-            .device
-            .disk
-            .durable
-            .update()
-            .is_some_and(|update| update.phase == Phase::Installed)
-        {
+        if self.device.disk.durable.update().is_some_and(|update| update.phase == Phase::Installed) {
             self.counts.add(Thing::HandReboot);
         }
         self.logind_accepts(How::InTime, false);

@@ -4,7 +4,7 @@ use crate::push::{LONG, image, site, slow_image};
 use crate::site::Site;
 
 /// Seconds that the gateway has been up when the new slot starts: a trial of two minutes is soon over.
-const UP: u32 = 85;
+const UP: u32 = 75;
 const TRIAL: &str = "[firmware.trial]\ntimeout = \"2m\"\n";
 
 fn wait_boot(site: &Site, number: usize) {

@@ -85,15 +85,7 @@ impl World {
             _ if self.quiet || self.plan.server_is_good => 0,
             kind => kind,
         };
-        self.at(
-            at,
-            Happening::Fetched {
-                run,
-                op,
-                uri: image.uri,
-                kind,
-            },
-        );
+        self.at(at, Happening::Fetched { run, op, uri: image.uri, kind });
     }
 
     pub fn fetched(&mut self, run: u64, op: OpId, uri: String, kind: u64) {
@@ -111,13 +103,7 @@ impl World {
                 self.counts.add(Thing::Downloaded);
                 note!(self, "{uri} is on the data partition");
                 self.device.host.file = Some(uri);
-                return self.agent_handles(
-                    Event::Downloaded {
-                        op,
-                        end: DownloadEnd::Done,
-                    },
-                    None,
-                );
+                return self.agent_handles(Event::Downloaded { op, end: DownloadEnd::Done }, None);
             }
         };
         self.counts.add(thing);

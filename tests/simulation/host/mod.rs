@@ -9,9 +9,9 @@ mod trial;
 use iotdm::agent::Verdict;
 use iotdm::agent::effect::Marker;
 
-use crate::counts::Thing;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
+use crate::counts::Thing;
 pub use bootloader::BootLoader;
 pub use images::{Content, Image, address};
 pub use rauc::Rauc;
@@ -75,8 +75,7 @@ impl Host {
 impl World {
     /// The kernel of a slot comes up: the boot loader has chosen it, or somebody at the console.
     pub fn host_boots(&mut self) {
-        let by_hand =
-            !self.quiet && self.device.disk.durable.update().is_some() && self.random.one_in(self.plan.rescue);
+        let by_hand = !self.quiet && self.device.disk.durable.update().is_some() && self.random.one_in(self.plan.rescue);
         let host = &mut self.device.host;
         if by_hand {
             self.counts.add(Thing::Rescue);
@@ -89,12 +88,7 @@ impl World {
                 self.counts.add(Thing::Panic);
             }
         }
-        note!(
-            self,
-            "{} boots: {:?}",
-            SLOTS[self.device.host.booted],
-            self.device.host.image()
-        );
+        note!(self, "{} boots: {:?}", SLOTS[self.device.host.booted], self.device.host.image());
         self.health_begins();
         self.fall_back_watches();
         let boot = self.device.boot;

@@ -91,17 +91,9 @@ impl World {
             End::Success => {
                 self.counts.add(Thing::UpdateSucceeded);
                 assert_eq!(host.booted, to, "success, and the old slot runs");
-                assert_ne!(
-                    update.boot_id,
-                    format!("boot-{}", self.device.boot),
-                    "success without a reboot"
-                );
+                assert_ne!(update.boot_id, format!("boot-{}", self.device.boot), "success without a reboot");
                 let slot = &host.rauc.slots[to];
-                assert_eq!(
-                    slot.transaction.as_ref(),
-                    Some(&update.transaction),
-                    "the slot has another image"
-                );
+                assert_eq!(slot.transaction.as_ref(), Some(&update.transaction), "the slot has another image");
                 assert!(host.boot_loader.is_good(to), "success, and the slot is not marked good");
                 self.truth.firmware.runs = after.firmware.uri.clone();
             }
@@ -129,8 +121,7 @@ impl World {
             ((0, _), (1, 0)) => {
                 let mut handled = after.handled.iter().rev();
                 let youngest = handled.find(|handled| handled.key.op == "firmware_download");
-                let accepted =
-                    youngest.filter(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
+                let accepted = youngest.filter(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
                 self.truth.firmware.download = accepted.map(|handled| handled.req_id.clone());
             }
             ((1, 0), (2, 0) | (0, 2..=6)) => {
@@ -151,10 +142,7 @@ impl World {
     /// RAUC is to be asked: that is on the disk, and the outer fall-back knows.
     pub fn check_install(&mut self, uri: &str, transaction: &str) {
         let update = self.device.disk.durable.update().expect("an update is on the disk");
-        assert_eq!(
-            (update.phase, update.transaction.as_str()),
-            (Phase::Installing, transaction)
-        );
+        assert_eq!((update.phase, update.transaction.as_str()), (Phase::Installing, transaction));
         let marker = self.device.host.marker.as_ref();
         assert_eq!(
             marker.map(|marker| &marker.slot),
@@ -172,9 +160,7 @@ impl World {
     /// The agent goes on to mark slots.
     pub fn check_marks(&mut self, marks: &[(Mark, String)]) {
         let update = self.device.disk.durable.update();
-        let Some(update) = update.filter(|update| update.phase == Phase::Trial) else {
-            return;
-        };
+        let Some(update) = update.filter(|update| update.phase == Phase::Trial) else { return };
         if marks[0].0 != Mark::Good || self.agent_is_unsaved() {
             return;
         }
@@ -202,9 +188,7 @@ impl World {
     /// Which row of the outcome table this is.
     pub fn count_outcome(&mut self, survey: &Survey) {
         let boot_id = format!("boot-{}", self.device.boot);
-        let Some(update) = self.device.disk.durable.update() else {
-            return;
-        };
+        let Some(update) = self.device.disk.durable.update() else { return };
         let outcome = decide(update, &boot_id, survey);
         let here = update.boot_id == boot_id;
         let in_new = survey.booted.as_ref() == Some(&update.to_slot);

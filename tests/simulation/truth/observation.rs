@@ -54,9 +54,7 @@ impl World {
         let process = self.device.process.as_ref().expect("it publishes");
         assert!(process.agent.status().managed, "notified before manage is answered");
         let (report, _) = Report::parse(ToService::Notify, &message.payload).expect("the agent's own notify");
-        let Report::Notify(fields) = report else {
-            panic!("a notify is a notify")
-        };
+        let Report::Notify(fields) = report else { panic!("a notify is a notify") };
         let durable = &self.device.disk.durable;
         let firmware = durable.firmware.value();
         for field in fields {
@@ -67,11 +65,7 @@ impl World {
             );
             assert_eq!(field.field, "mgmt.firmware");
             for (member, value) in field.value.as_object().expect("an object") {
-                assert_eq!(
-                    Some(value),
-                    firmware.get(member),
-                    "{member} is told, and is not on the disk"
-                );
+                assert_eq!(Some(value), firmware.get(member), "{member} is told, and is not on the disk");
             }
         }
     }

@@ -56,10 +56,7 @@ impl World {
         }
         let request = self.truth.requests.get(row.req_id.as_str());
         let accepted = request.is_some_and(|request| request.answered == Some(202) && !request.refused);
-        let overridden = row
-            .message
-            .as_deref()
-            .is_some_and(|message| message.contains("overrides"));
+        let overridden = row.message.as_deref().is_some_and(|message| message.contains("overrides"));
         if accepted && !overridden && !self.truth.interrupted {
             assert_ne!(row.status, Status::Failure, "it was accepted and has happened: {row:?}");
         }
@@ -100,10 +97,7 @@ impl World {
                 "{req_id} was acknowledged, and nothing else"
             );
             let answered = request.answered.is_some() && request.answered == request.at_broker;
-            assert!(
-                answered || request.forgotten || request.gone,
-                "{req_id} was not answered: {request:?}"
-            );
+            assert!(answered || request.forgotten || request.gone, "{req_id} was not answered: {request:?}");
             if let Some(first) = request.handled_in.filter(|_| request.reboot) {
                 assert!(
                     request.answered == request.on_disk || request.forgotten,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use iotdm::config::DEFAULT_PATH;
 use iotdm::daemon::check::{self, Finding, Severity};
-use iotdm::daemon::{Environment, readable, run, start_logging};
+use iotdm::daemon::{Environment, firmware_in_words, readable, run, start_logging};
 use iotdm::local::{self, ClientError, Reply, Request};
 use serde_json::Value;
 
@@ -29,8 +29,31 @@ enum Command {
     Status(Asked),
     /// Send a manage request now, and take the device back into management after unmanage
     Manage(Asked),
+    /// New firmware from the device itself, at a site without a network: the same checks, the same trial
+    Firmware {
+        #[command(subcommand)]
+        command: Firmware,
+    },
     /// Take the device out of management, for good: it stays out after a restart, until manage
     Unmanage(Asked),
+}
+
+#[derive(Debug, Subcommand)]
+enum Firmware {
+    /// Show what is downloaded, installed or on trial, and what it waits for
+    Status(Asked),
+    /// Install a RAUC bundle from a file: it is checked, written to the other slot, booted and put on trial
+    Install {
+        /// The bundle; it is read with your rights
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// The firmware on trial is good, whatever it still lacks
+    Confirm(Asked),
+    /// Leave the firmware on trial, or call off what is installed and not booted yet
+    Rollback(Asked),
 }
 
 #[derive(Debug, Args)]
@@ -71,24 +94,66 @@ fn main() -> ExitCode {
         Command::Check(asked) => runtime.block_on(checked(&asked, &environment)),
         Command::Status(asked) => runtime.block_on(asked_of_the_agent(Request::Status, &asked, &environment)),
         Command::Manage(asked) => runtime.block_on(asked_of_the_agent(Request::Manage, &asked, &environment)),
+        Command::Firmware { command } => runtime.block_on(firmware(command, &environment)),
         Command::Unmanage(asked) => runtime.block_on(asked_of_the_agent(Request::Unmanage, &asked, &environment)),
     }
 }
 
 async fn asked_of_the_agent(request: Request, asked: &Asked, environment: &Environment) -> ExitCode {
     let socket = local::socket_path(environment.runtime_directory.as_deref());
-    match local::ask(&socket, request).await {
+    told(
+        local::ask(&socket, request.clone()).await,
+        asked,
+        |value| match request {
+            Request::Status => readable(value).trim_end().to_owned(),
+            request => done(&request, value),
+        },
+    )
+}
+
+async fn firmware(command: Firmware, environment: &Environment) -> ExitCode {
+    let socket = local::socket_path(environment.runtime_directory.as_deref());
+    let (file, asked) = match command {
+        Firmware::Status(asked) => {
+            let reply = local::ask(&socket, Request::Status).await.map(|reply| match reply {
+                Reply::Done(value) => Reply::Done(value["agent"]["firmware"].clone()),
+                failed => failed,
+            });
+            return told(reply, &asked, firmware_in_words);
+        }
+        Firmware::Confirm(asked) => return asked_of_the_agent(Request::FirmwareConfirm, &asked, environment).await,
+        Firmware::Rollback(asked) => return asked_of_the_agent(Request::FirmwareRollback, &asked, environment).await,
+        Firmware::Install { file, asked } => (file, asked),
+    };
+    let opened = tokio::fs::File::open(&file).await;
+    let given = match opened {
+        Ok(given) => given.metadata().await.map(|metadata| (given, metadata)),
+        Err(error) => Err(error),
+    };
+    let (given, size) = match given {
+        Ok((given, metadata)) if metadata.is_file() => (given, metadata.len()),
+        Ok(_) => return failed(&format!("{} is no file", file.display())),
+        Err(error) => return failed(&format!("{} cannot be read: {error}", file.display())),
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let request = Request::FirmwareInstall { name, size };
+    told(
+        local::hand_over(&socket, request.clone(), given).await,
+        &asked,
+        |value| done(&request, value),
+    )
+}
+
+fn told(reply: Result<Reply, ClientError>, asked: &Asked, words: impl FnOnce(&Value) -> String) -> ExitCode {
+    match reply {
         Ok(Reply::Done(value)) if asked.json => print(&value.to_string()),
-        Ok(Reply::Done(value)) => print(&match request {
-            Request::Status => readable(&value).trim_end().to_owned(),
-            _ => done(request, &value),
-        }),
+        Ok(Reply::Done(value)) => print(&words(&value)),
         Ok(Reply::Failed(reason)) => failed(&reason),
         Err(error) => failed(&error.to_string()),
     }
 }
 
-fn done(request: Request, value: &Value) -> String {
+fn done(request: &Request, value: &Value) -> String {
     if let Some(message) = value["message"].as_str() {
         return message.to_owned();
     }

@@ -31,8 +31,10 @@ const AREAS: &[(&str, usize)] = &[
     ("MON", 1),
 ];
 
-/// Areas in which nothing of priority 1 may wait for a later version.
-const FINISHED: &[&str] = &["CON", "SUB", "TOP", "ENV", "MNG", "UNM", "REB"];
+/// Areas, or single rows of one, in which nothing of priority 1 and 2 may wait for a later version.
+const FINISHED: &[&str] = &[
+    "CON", "SUB", "TOP", "ENV", "MNG", "UNM", "REB", "OBS", "FWD", "FWU", "FWS", "SVC", "UPD-01", "UPD-03", "UPD-05",
+];
 
 #[test]
 fn every_row_of_the_checklist_stands_in_the_table_once_and_in_order() {
@@ -72,7 +74,7 @@ fn a_row_is_covered_or_says_why_not() {
             "later" | "out of scope" if row.reason.is_empty() => {
                 wrong.push(format!("{}: \"{}: \" needs its reason", row.id, row.status));
             }
-            "later" if row.priority == "1" && FINISHED.contains(&&row.id[..3]) => {
+            "later" if row.priority != "3" && FINISHED.iter().any(|finished| row.id.starts_with(finished)) => {
                 wrong.push(format!("{}: must be covered, or out of scope with the reason", row.id));
             }
             // What is not built yet may have tests of the parts that are.

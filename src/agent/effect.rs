@@ -79,6 +79,8 @@ pub enum Reply {
     Answered(Rc, Option<String>),
     /// It is written down, and will be said to the service as soon as it is reached.
     Later,
+    /// It has begun; this is what happens.
+    Begun(&'static str),
     /// It was not done, for this reason.
     Failed(String),
 }

@@ -183,6 +183,12 @@ pub enum Event {
     InhibitorsChanged,
     /// logind's signal: true when the host is about to go down, false when that was called off.
     PreparingForShutdown(bool),
+    /// Somebody on the host handed over an image with this name, to be installed.
+    InstallFile(CommandId, String),
+    /// Somebody on the host says that the firmware on trial is good.
+    ConfirmTrial(CommandId),
+    /// Somebody on the host does not want the new firmware.
+    RollBack(CommandId),
     /// Somebody on the host asks for a manage request.
     Manage(CommandId),
     /// Somebody on the host takes the device out of management.

@@ -26,6 +26,7 @@ pub mod reboot;
 pub mod status;
 mod work;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 pub use durable::Durable;
@@ -126,7 +127,7 @@ impl Agent {
     pub fn handle(&self, now: Now, event: &Event, disk: Disk<'_>) -> Step {
         let mut work = Work::new(self, now, disk);
         if let Event::Configured(settings) = event {
-            work.settings = (**settings).clone();
+            work.settings = Cow::Borrowed(settings);
         }
         match event {
             Event::Started => {
@@ -160,6 +161,9 @@ impl Agent {
             Event::Installed { op, end } => firmware::installed(&mut work, *op, end),
             Event::Marked { op, result } => firmware::marked(&mut work, *op, result),
             Event::Health { op, verdict } => firmware::health(&mut work, *op, verdict),
+            Event::InstallFile(command, name) => firmware::install_file(&mut work, *command, name),
+            Event::ConfirmTrial(command) => firmware::confirm_command(&mut work, *command),
+            Event::RollBack(command) => firmware::roll_back_command(&mut work, *command),
             Event::Window(open) => firmware::window(&mut work, *open),
             Event::InhibitorsChanged => firmware::inhibitors_changed(&mut work),
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),

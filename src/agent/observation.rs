@@ -165,8 +165,11 @@ fn news(known: &Observed, now: &Value) -> Value {
         members.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
     let members = pick(&differs);
-    // It changed and changed back before the service heard of it: it waits for a word all the same.
-    Value::Object(if members.is_empty() { pick(&progress) } else { members })
+    // For the service {"state": 0} alone is a success. So both are said when it failed as it had failed before, when
+    // there was something in between, and when it changed and changed back: it waits for a word all the same.
+    let failed = now.get("updateStatus") != Some(&Value::from(0));
+    let both = members.is_empty() || members.contains_key("state") && (failed || known.changes > 1);
+    Value::Object(pick(&|name| differs(name) || both && progress(name)))
 }
 
 /// One notify with everything that has changed.

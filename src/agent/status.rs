@@ -47,6 +47,12 @@ pub struct FirmwareStatus {
     /// The version that the service described.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// How far an update is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<&'static str>,
+    /// How far a download or an installation is; the daemon knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// The slot that is written or on trial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
@@ -66,20 +72,7 @@ pub(super) fn of(work: &Work<'_>) -> Status {
             None => format!("rc {rc}"),
         }),
         subscribed: work.v.subscribed,
-        busy: match &work.d.exclusive {
-            None => "none",
-            Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
-            Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
-            Some(Exclusive::Reboot { .. }) => "reboot accepted",
-            Some(Exclusive::Update { update }) => match (update.phase, &update.reboot) {
-                (Phase::Installing, _) => "firmware installing",
-                (Phase::Installed, None) => "firmware installed, reboot to come",
-                (Phase::Installed, Some(_)) => "firmware installed, rebooting",
-                (Phase::Trial, _) => "firmware on trial",
-                (Phase::RollingBack, _) => "firmware rolling back",
-            },
-            Some(Exclusive::Unknown(_)) => "something that this version does not know",
-        },
+        busy: busy(work),
         firmware: firmware(work),
         owed: work.v.outbox.len(),
         answers_owed: work
@@ -100,7 +93,26 @@ fn firmware(work: &Work<'_>) -> FirmwareStatus {
         state: record.state,
         update_status: record.update_status,
         version: record.version.clone(),
+        phase: update.map(|_| busy(work)),
+        progress: None,
         slot: update.map(|update| update.to_slot.clone()),
         waiting_for: firmware::waiting_for(work),
+    }
+}
+
+fn busy(work: &Work<'_>) -> &'static str {
+    match &work.d.exclusive {
+        None => "none",
+        Some(Exclusive::Reboot { reboot }) if reboot.phase == RebootPhase::Asked => "reboot asked",
+        Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
+        Some(Exclusive::Reboot { .. }) => "reboot accepted",
+        Some(Exclusive::Update { update }) => match (update.phase, &update.reboot) {
+            (Phase::Installing, _) => "firmware installing",
+            (Phase::Installed, None) => "firmware installed, reboot to come",
+            (Phase::Installed, Some(_)) => "firmware installed, rebooting",
+            (Phase::Trial, _) => "firmware on trial",
+            (Phase::RollingBack, _) => "firmware rolling back",
+        },
+        Some(Exclusive::Unknown(_)) => "something that this version does not know",
     }
 }

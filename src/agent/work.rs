@@ -1,5 +1,6 @@
 //! A step in the making: the memory that is being changed, and what is to be done.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::durable::{Change, Durable, RebootPhase, RebootState};
@@ -12,11 +13,11 @@ use crate::protocol::{ReqId, Response, ToService};
 const MAX_IN_FLIGHT: usize = 8;
 
 pub(super) struct Work<'a> {
-    pub(super) settings: Settings,
+    pub(super) settings: Cow<'a, Settings>,
     pub(super) now: Now,
     pub(super) disk: Disk<'a>,
     /// The durable memory as it will be.
-    pub(super) d: Durable,
+    pub(super) d: Cow<'a, Durable>,
     /// What the disk has says that logind was asked, and not what came of it.
     pub(super) asked_on_disk: bool,
     /// The volatile memory as it will be.
@@ -27,12 +28,12 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(agent: &Agent, now: Now, disk: Disk<'a>) -> Self {
-        let d = agent.volatile.unsaved.as_deref().unwrap_or(&agent.durable).clone();
+    pub(super) fn new(agent: &'a Agent, now: Now, disk: Disk<'a>) -> Self {
+        let d = Cow::Borrowed(agent.volatile.unsaved.as_deref().unwrap_or(&agent.durable));
         let asked = |reboot: &RebootState| reboot.phase == RebootPhase::Asked;
         Work {
             asked_on_disk: agent.durable.reboot().is_some_and(asked),
-            settings: agent.settings.clone(),
+            settings: Cow::Borrowed(&agent.settings),
             now,
             disk,
             d,
@@ -45,7 +46,7 @@ impl<'a> Work<'a> {
 
     /// Changes the durable memory. When the disk refuses, the change is kept and tried again.
     pub(super) fn change(&mut self, change: Change) {
-        self.d.apply(&change);
+        self.d.to_mut().apply(&change);
         self.changed = true;
     }
 
@@ -240,7 +241,7 @@ impl<'a> Work<'a> {
         let mut commit = None;
         if let Disk::Refuses(_) = self.disk {
             if self.changed {
-                self.v.unsaved = Some(Box::new(self.d));
+                self.v.unsaved = Some(Box::new(self.d.into_owned()));
             }
             if self.v.unsaved.is_some() || self.v.reboot.is_held() {
                 self.v.retry_save_at = Some(self.now.boottime + SAVE_RETRY);
@@ -248,7 +249,7 @@ impl<'a> Work<'a> {
         } else if self.changed || (self.v.unsaved.is_some() && self.may_retry_save()) {
             self.v.unsaved = None;
             self.v.retry_save_at = self.v.retry_save_at.filter(|_| self.v.reboot.is_held());
-            commit = Some(self.d);
+            commit = Some(self.d.into_owned());
         }
         Step {
             owe: self.owe,

@@ -23,7 +23,7 @@ impl Daemon {
                     let _ = happenings.send(Happening::Checked(findings, call.reply)).await;
                 });
             }
-            Request::Manage | Request::Unmanage if self.agent.is_none() => {
+            _ if self.agent.is_none() => {
                 let _ = call.reply.send(Reply::Failed(self.summary()));
             }
             Request::Manage => {
@@ -33,6 +33,18 @@ impl Daemon {
             Request::Unmanage => {
                 let command = self.keep(call.reply);
                 self.events.push_back(Event::Unmanage(command));
+            }
+            Request::FirmwareInstall { name, .. } => {
+                let command = self.keep(call.reply);
+                self.events.push_back(Event::InstallFile(command, name));
+            }
+            Request::FirmwareConfirm => {
+                let command = self.keep(call.reply);
+                self.events.push_back(Event::ConfirmTrial(command));
+            }
+            Request::FirmwareRollback => {
+                let command = self.keep(call.reply);
+                self.events.push_back(Event::RollBack(command));
             }
         }
     }
@@ -59,6 +71,7 @@ pub(super) fn command_reply(reply: CommandReply) -> Reply {
         CommandReply::Later => Reply::Done(serde_json::json!({
             "message": "written down; the service will be told as soon as it is reached",
         })),
+        CommandReply::Begun(what) => Reply::Done(serde_json::json!({"message": what})),
         CommandReply::Failed(reason) => Reply::Failed(reason),
     }
 }

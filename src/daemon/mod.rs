@@ -20,7 +20,7 @@ mod shutdown;
 
 pub use environment::Environment;
 pub use logging::start as start_logging;
-pub use report::{Report, readable};
+pub use report::{Report, firmware_in_words, readable};
 pub use run::{Exit, run};
 
 use std::os::fd::OwnedFd;

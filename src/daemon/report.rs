@@ -78,6 +78,12 @@ impl Daemon {
         if let Some(progress) = &self.firmware.progress {
             return format!("{progress}; {connection}");
         }
+        let waiting = status
+            .as_ref()
+            .and_then(|status| status.firmware.waiting_for.as_deref());
+        if let Some(waiting) = waiting {
+            return format!("{busy}; waiting for: {waiting}; {connection}");
+        }
         match busy {
             "none" => connection,
             "reboot asked" => format!("the service asks for a reboot; {connection}"),
@@ -115,7 +121,11 @@ impl Daemon {
             client_id: settings.map(|settings| settings::client_id(settings)),
             service: settings.map(|settings| url(&settings.service.url)),
             connection: self.connection.view(),
-            agent: self.agent.as_ref().map(Agent::status),
+            agent: self.agent.as_ref().map(|agent| {
+                let mut status = agent.status();
+                status.firmware.progress = self.firmware.progress.clone();
+                status
+            }),
             boot_id: self.boot_id.clone(),
             running_for_seconds: self.started.elapsed().as_secs(),
             clock_set: clock::wall().is_some(),
@@ -196,5 +206,51 @@ fn duration(seconds: u64) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// The report's `agent.firmware` for a person.
+pub fn firmware_in_words(firmware: &Value) -> String {
+    let text = |name: &str| firmware[name].as_str();
+    if firmware.is_null() {
+        return "the device is not configured yet".to_owned();
+    }
+    let mut lines = Vec::new();
+    let version = text("version")
+        .map(|version| format!(" (version {version})"))
+        .unwrap_or_default();
+    lines.push(match (firmware["state"].as_u64(), firmware["update_status"].as_u64()) {
+        (Some(1), _) => format!("a new image{version} is being downloaded"),
+        (_, Some(1)) => format!("a new image{version} is being installed, or on trial"),
+        (Some(2), Some(0)) => format!("a new image{version} is downloaded and waits for the update"),
+        (Some(2), Some(status)) => {
+            format!(
+                "the last update{version} failed: {}; its image is kept",
+                update_status(status)
+            )
+        }
+        (_, Some(0)) => "nothing is under way".to_owned(),
+        (_, Some(status)) => format!("the last image{version} failed: {}", update_status(status)),
+        _ => "nothing is known".to_owned(),
+    });
+    lines.extend(text("progress").map(str::to_owned));
+    lines.extend(text("phase").map(|phase| match text("slot") {
+        Some(slot) => format!("{phase}, slot {slot}"),
+        None => phase.to_owned(),
+    }));
+    lines.extend(text("waiting_for").map(|what| format!("waiting for: {what}")));
+    lines.extend(text("not_supported").map(|reason| format!("not supported here: {reason}")));
+    lines.join("\n")
+}
+
+/// `mgmt.firmware.updateStatus` in the protocol's words.
+fn update_status(status: u64) -> &'static str {
+    match status {
+        2 => "out of memory",
+        3 => "connection lost",
+        4 => "verification failed",
+        5 => "unsupported image",
+        6 => "invalid URI",
+        _ => "for a reason that this version does not know",
     }
 }

@@ -51,6 +51,8 @@ impl From<Exit> for ExitCode {
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often a disk that refused is tried again, unless the brain does so anyway.
 const TRY_DISK_EVERY: Duration = Duration::from_secs(5);
+/// How often RAUC is asked again when it does not say; after that, with the other facts.
+const MAX_SILENT: u32 = 6;
 /// How often the facts about the host are looked at anew: a boot slot may be marked, a hostname changed.
 const FACTS_EVERY: Duration = Duration::from_secs(3600);
 
@@ -111,7 +113,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     let pulse = Pulse::default();
     let socket = local::socket_path(environment.runtime_directory.as_deref());
     let beat = pulse.clone();
-    let server = match local::listen(&socket, calls, move || beat.beat(Task::Local)) {
+    let server = match local::listen(&socket, firmware::inbox(&folder), calls, move || beat.beat(Task::Local)) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::error!("local commands cannot be served at {}: {error}", socket.display());
@@ -132,6 +134,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         session: None,
         outstanding: BTreeSet::new(),
         facts: None,
+        silent: 0,
         connection: Connection::None,
         configuration: loaded,
         configuration_trouble: None,
@@ -190,6 +193,8 @@ pub(super) struct Daemon {
     pub(super) outstanding: BTreeSet<PublishId>,
     /// `None` until the host was asked for the first time.
     pub(super) facts: Option<Facts>,
+    /// How often in a row RAUC did not say.
+    silent: u32,
     pub(super) connection: Connection,
     pub(super) configuration: config::Loaded,
     pub(super) configuration_trouble: Option<String>,
@@ -335,8 +340,8 @@ impl Daemon {
             After::Effect(Effect::Marker(marker)) => self.mark_trial(marker).await,
             After::Effect(Effect::Discard) => self.discard().await,
             After::Download(op, image) => self.download(op, &image),
-            After::Install { op, image, transaction } => self.install(op, &image, transaction).await,
-            After::Rejoin(op) => self.rejoin(op).await,
+            After::Install { op, image, transaction } => self.install(op, &image, transaction),
+            After::Rejoin(op) => self.rejoin(op),
             After::Mark(op, marks) => self.mark(op, marks),
         }
     }
@@ -345,7 +350,10 @@ impl Daemon {
         match happening {
             Happening::Facts(facts) => {
                 let told = |facts: &Facts| matches!(facts.firmware, firmware::support::Host::Slots(_));
-                if !told(&facts) {
+                if told(&facts) {
+                    self.silent = 0;
+                } else if self.silent < MAX_SILENT {
+                    self.silent += 1;
                     self.ask_facts_later();
                 }
                 // A RAUC that is busy or slow has the slots that it had.

@@ -28,26 +28,54 @@ pub enum ClientError {
     Broken(String),
 }
 
+/// Asks the running agent, and hands it this file after the question; that takes as long as it takes.
+///
+/// # Errors
+/// As [`ask`], or the file cannot be read.
+pub async fn hand_over(socket: &Path, request: Request, mut file: tokio::fs::File) -> Result<Reply, ClientError> {
+    let broken = |error: io::Error| ClientError::Broken(error.to_string());
+    let mut stream = connect(socket).await?;
+    let mut line = serde_json::to_vec(&request).map_err(|error| ClientError::Broken(error.to_string()))?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(broken)?;
+    if let Err(error) = tokio::io::copy(&mut file, &mut stream).await {
+        // The agent may have refused before it had read everything; then it said why.
+        if error.kind() != io::ErrorKind::BrokenPipe && error.kind() != io::ErrorKind::ConnectionReset {
+            return Err(broken(error));
+        }
+    }
+    answer(stream).await
+}
+
 /// Asks the running agent.
 ///
 /// # Errors
 /// When it is not running, this user may not, or no answer comes within 90 s.
 pub async fn ask(socket: &Path, request: Request) -> Result<Reply, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+    let mut stream = connect(socket).await?;
+    let mut line = serde_json::to_vec(&request).map_err(|error| ClientError::Broken(error.to_string()))?;
+    line.push(b'\n');
+    let sent = stream.write_all(&line).await;
+    sent.map_err(|error| ClientError::Broken(error.to_string()))?;
+    answer(stream).await
+}
+
+async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
+    UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(socket.to_owned()),
         io::ErrorKind::PermissionDenied => ClientError::NotAllowed,
         _ => ClientError::Broken(error.to_string()),
-    })?;
-    tokio::time::timeout(LIMIT, exchange(stream, request))
+    })
+}
+
+async fn answer(stream: UnixStream) -> Result<Reply, ClientError> {
+    tokio::time::timeout(LIMIT, read(stream))
         .await
         .map_err(|_| ClientError::Silent)?
         .map_err(|error| ClientError::Broken(error.to_string()))
 }
 
-async fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Reply> {
-    let mut line = serde_json::to_vec(&request)?;
-    line.push(b'\n');
-    stream.write_all(&line).await?;
+async fn read(stream: UnixStream) -> io::Result<Reply> {
     let mut answer = Vec::new();
     BufReader::new(stream)
         .take(MAX_LINE as u64)

@@ -1,5 +1,7 @@
-//! What the local commands (`status`, `manage`, `unmanage`, `check`) talk to: one JSON line each way over a unix socket
-//! in the runtime folder. Root and the group `iotdm-agent` may use it; the file's mode says so.
+//! What the local commands (`status`, `manage`, `unmanage`, `check`, `firmware`) talk to: one JSON line each way over a
+//! unix socket in the runtime folder. Root and the group `iotdm-agent` may use it; the file's mode says so. A file that
+//! a command hands over follows its line: so it is read with the rights of whoever gave the command, and from where the
+//! daemon's sandbox does not reach.
 //!
 //! It never decides anything: requests go to the daemon as [`Call`]s, and what comes back is written out.
 
@@ -9,7 +11,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-pub use client::{ClientError, ask};
+pub use client::{ClientError, ask, hand_over};
 pub use server::{Call, Server, listen};
 
 /// The longest line either side takes, in bytes.
@@ -26,8 +28,8 @@ pub fn socket_path(runtime_directory: Option<&Path>) -> PathBuf {
 }
 
 /// What a local command asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// How things stand.
     Status,
@@ -37,6 +39,17 @@ pub enum Request {
     Unmanage,
     /// Look whether the agent has what it needs on this host.
     Check,
+    /// Install the firmware image that follows this line.
+    FirmwareInstall {
+        /// Its name, for the log.
+        name: String,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// The firmware on trial is good.
+    FirmwareConfirm,
+    /// The new firmware is not wanted.
+    FirmwareRollback,
 }
 
 /// What it is answered.

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::{MAX_LINE, Reply, Request};
 
@@ -15,6 +15,9 @@ use super::{MAX_LINE, Reply, Request};
 const MAX_CLIENTS: usize = 16;
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a file that is handed over may stand still.
+const STALL: Duration = Duration::from_secs(60);
 
 /// How long the end waits for clients to read their answers.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -55,11 +58,17 @@ impl Drop for Server {
 }
 
 /// Makes the socket (mode 0660) and serves it; a socket that an earlier run left behind is replaced. `alive` is called
-/// about every 10 s for as long as it accepts.
+/// about every 10 s for as long as it accepts. A file that a client hands over is written to `inbox`, in full, before
+/// the call is told of; one at a time.
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn listen(path: &Path, calls: mpsc::Sender<Call>, alive: impl Fn() + Send + 'static) -> io::Result<Server> {
+pub fn listen(
+    path: &Path,
+    inbox: PathBuf,
+    calls: mpsc::Sender<Call>,
+    alive: impl Fn() + Send + 'static,
+) -> io::Result<Server> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -67,7 +76,13 @@ pub fn listen(path: &Path, calls: mpsc::Sender<Call>, alive: impl Fn() + Send + 
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
-    let task = tokio::spawn(accept(listener, Arc::clone(&clients), calls, alive));
+    let task = tokio::spawn(accept(
+        listener,
+        Arc::clone(&clients),
+        Arc::new(Mutex::new(inbox)),
+        calls,
+        alive,
+    ));
     Ok(Server {
         path: path.to_owned(),
         task,
@@ -75,7 +90,13 @@ pub fn listen(path: &Path, calls: mpsc::Sender<Call>, alive: impl Fn() + Send + 
     })
 }
 
-async fn accept(listener: UnixListener, clients: Arc<Semaphore>, calls: mpsc::Sender<Call>, alive: impl Fn() + Send) {
+async fn accept(
+    listener: UnixListener,
+    clients: Arc<Semaphore>,
+    inbox: Arc<Mutex<PathBuf>>,
+    calls: mpsc::Sender<Call>,
+    alive: impl Fn() + Send,
+) {
     let mut pulse = tokio::time::interval(Duration::from_secs(10));
     loop {
         tokio::select! {
@@ -87,10 +108,10 @@ async fn accept(listener: UnixListener, clients: Arc<Semaphore>, calls: mpsc::Se
                     continue;
                 };
                 let Ok(permit) = Arc::clone(&clients).try_acquire_owned() else { continue };
-                let calls = calls.clone();
+                let (calls, inbox) = (calls.clone(), Arc::clone(&inbox));
                 tokio::spawn(async move {
                     // A client that left is no concern of ours.
-                    let _ = serve(stream, calls).await;
+                    let _ = serve(stream, &inbox, calls).await;
                     drop(permit);
                 });
             }
@@ -98,27 +119,74 @@ async fn accept(listener: UnixListener, clients: Arc<Semaphore>, calls: mpsc::Se
     }
 }
 
-async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+async fn serve(stream: UnixStream, inbox: &Mutex<PathBuf>, calls: mpsc::Sender<Call>) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading);
     let mut line = Vec::new();
-    let mut reading = BufReader::new(reading).take(MAX_LINE as u64);
-    let read = tokio::time::timeout(PATIENCE, reading.read_until(b'\n', &mut line));
+    let mut start = (&mut reading).take(MAX_LINE as u64);
+    let read = tokio::time::timeout(PATIENCE, start.read_until(b'\n', &mut line));
     read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let reply = match serde_json::from_slice(&line) {
-        Ok(request) => {
-            let (reply, answer) = oneshot::channel();
-            match calls.send(Call { request, reply }).await {
-                Ok(()) => answer
-                    .await
-                    .unwrap_or_else(|_| Reply::Failed("the agent is stopping".into())),
-                Err(_) => Reply::Failed("the agent is stopping".into()),
-            }
-        }
+        Ok(Request::FirmwareInstall { name, size }) => match inbox.try_lock() {
+            // Held until the daemon has looked at the file, so that no other one takes its place.
+            Ok(inbox) => match take(&mut reading, size, &inbox).await {
+                Ok(()) => pass(Request::FirmwareInstall { name, size }, calls).await,
+                Err(error) => Reply::Failed(format!("the file could not be taken over: {error}")),
+            },
+            Err(_) => Reply::Failed("another file is being handed over just now".into()),
+        },
+        Ok(request) => pass(request, calls).await,
         Err(error) => Reply::Failed(format!("not understood: {error}")),
     };
     let mut line = serde_json::to_vec(&reply)?;
     line.push(b'\n');
     writing.write_all(&line).await
+}
+
+async fn pass(request: Request, calls: mpsc::Sender<Call>) -> Reply {
+    let (reply, answer) = oneshot::channel();
+    let stopping = || Reply::Failed("the agent is stopping".into());
+    match calls.send(Call { request, reply }).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
+        Err(_) => stopping(),
+    }
+}
+
+/// Writes what follows to the inbox, so that it survives a power cut; what is not whole is removed.
+async fn take(reading: &mut (impl AsyncRead + Unpin), size: u64, inbox: &Path) -> io::Result<()> {
+    if let Some(folder) = inbox.parent() {
+        tokio::fs::create_dir_all(folder).await?;
+    }
+    let taken = copy(reading, size, inbox).await;
+    if taken.is_err() {
+        // What cannot be removed is overwritten the next time.
+        let _ = tokio::fs::remove_file(inbox).await;
+    }
+    taken
+}
+
+async fn copy(reading: &mut (impl AsyncRead + Unpin), size: u64, inbox: &Path) -> io::Result<()> {
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(inbox)
+        .await?;
+    let mut left = size;
+    let mut buffer = vec![0; 256 * 1024];
+    while left > 0 {
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = tokio::time::timeout(STALL, reading.read(&mut buffer[..want]));
+        let got = read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_all(&buffer[..got]).await?;
+        left -= got as u64;
+    }
+    file.sync_all().await
 }
 
 #[cfg(test)]
@@ -131,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let (calls, receiver) = mpsc::channel(4);
-        let server = listen(&path, calls, || ()).unwrap();
+        let server = listen(&path, folder.path().join("inbox/file"), calls, || ()).unwrap();
         (folder, path, server, receiver)
     }
 
@@ -175,9 +243,40 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_was_left_behind_is_replaced() {
-        let (_folder, path, server, _calls) = serving().await;
+        let (folder, path, server, _calls) = serving().await;
         std::mem::forget(server);
         let (calls, _receiver) = mpsc::channel(4);
-        assert!(listen(&path, calls, || ()).is_ok());
+        assert!(listen(&path, folder.path().join("file"), calls, || ()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_handed_over_arrives_whole_or_not_at_all() {
+        let (folder, path, _server, mut calls) = serving().await;
+        let inbox = folder.path().join("inbox/file");
+        let given = folder.path().join("given");
+        std::fs::write(&given, vec![7; 3 << 20]).unwrap();
+        let answering = tokio::spawn(async move {
+            let call = calls.recv().await.unwrap();
+            call.reply.send(Reply::Done(serde_json::Value::Null)).unwrap();
+            calls
+        });
+        let request = |size| Request::FirmwareInstall {
+            name: "given".into(),
+            size,
+        };
+        let file = tokio::fs::File::open(&given).await.unwrap();
+        let reply = crate::local::hand_over(&path, request(3 << 20), file).await.unwrap();
+        assert_eq!(reply, Reply::Done(serde_json::Value::Null));
+        assert_eq!(std::fs::read(&inbox).unwrap(), std::fs::read(&given).unwrap());
+        let _calls = answering.await.unwrap();
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        let mut line = serde_json::to_vec(&request(100)).unwrap();
+        line.extend(b"\nshort");
+        stream.write_all(&line).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("could not be taken over"), "{answer}");
+        assert!(!inbox.exists());
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use iotdm::agent::effect::{Mark, Purpose};
+use iotdm::agent::effect::{Mark, Purpose, Reply};
 use iotdm::agent::event::Slot;
 use iotdm::agent::firmware::record::Phase;
 use iotdm::agent::firmware::{self, WhenToReboot};
-use iotdm::agent::{DownloadEnd, Event, InstallEnd, RebootOutcome, Settings, Survey, Verdict};
+use iotdm::agent::{CommandId, DownloadEnd, Event, InstallEnd, RebootOutcome, Settings, Survey, Verdict};
 use iotdm::protocol::Rc;
 use iotdm::protocol::firmware::UpdateStatus;
 use serde_json::{Value, json};
@@ -29,6 +29,11 @@ pub(crate) fn slots(booted: &str) -> Survey {
         slots: vec![slot("rootfs.0"), slot("rootfs.1")],
         ..Survey::default()
     }
+}
+
+/// How a trial ends well.
+fn confirmed() -> [(Mark, String); 2] {
+    [Mark::Active, Mark::Good].map(|mark| (mark, "booted".to_owned()))
 }
 
 /// The same, after the other slot was written.
@@ -411,7 +416,7 @@ fn fwu_03_a_good_update_reboots_proves_itself_and_is_told_after_manage() {
     driver.pass(9 * SECOND);
     assert!(driver.marks.is_empty(), "it has to be healthy for a while");
     driver.pass(2 * SECOND);
-    assert_eq!(driver.marks[0].1, [(Mark::Good, "booted".to_owned())]);
+    assert_eq!(driver.marks[0].1, confirmed());
     assert!(driver.on("notify").is_empty(), "not before the mark is read back");
     driver.marked(Ok(()));
     assert_eq!(driver.order(), ["manage", "notify"]);
@@ -453,11 +458,13 @@ fn fwu_05_a_boot_loader_that_falls_back_is_told_with_the_old_version_running() {
     driver.answer_notifies(200);
     driver.host_reboots("boot-2");
     driver.surveyed(written("rootfs.0"));
-    assert_eq!(driver.firmware(), (0, 5));
     assert_eq!(
         driver.marks[0].1,
         [(Mark::Good, "booted".to_owned()), (Mark::Bad, "rootfs.1".to_owned())]
     );
+    assert!(driver.phase().is_some(), "not over before the boot loader knows");
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
     driver.connect(true);
     driver.answer_manage(200);
     assert_eq!(driver.order()[0], "manage");
@@ -555,6 +562,7 @@ fn a_unit_that_fails_for_good_leads_back_and_the_reason_is_told_from_the_old_slo
     driver.reboot_ends(RebootOutcome::Accepted);
     driver.host_reboots("boot-3");
     driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
     assert_eq!(driver.firmware(), (0, 5));
     driver.connect(true);
     driver.answer_manage(200);
@@ -690,6 +698,7 @@ fn an_agent_that_died_before_rauc_began_asks_it_again_and_not_without_end() {
     let mut rebooted = Driver::installing();
     rebooted.host_reboots("boot-2");
     rebooted.surveyed(slots("rootfs.0"));
+    rebooted.marked(Ok(()));
     assert_eq!(rebooted.firmware(), (2, 5), "another boot is another matter");
 }
 
@@ -778,4 +787,192 @@ fn a_marker_that_outlived_its_update_is_removed_at_the_next_start() {
     driver.marker = left;
     driver.restart();
     assert!(driver.marker.is_none(), "else a slot that is marked good would be left");
+}
+
+#[test]
+fn a_file_from_the_device_goes_through_the_same_checks_and_the_same_machine() {
+    let mut driver = Driver::new();
+    driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
+    assert!(matches!(driver.replies[0].1, Reply::Begun(_)), "{:?}", driver.replies);
+    assert_eq!(driver.downloads[0].1.uri, "file:fw-2.raucb");
+    driver.event(Event::InstallFile(CommandId(2), "fw-3.raucb".into()));
+    assert!(matches!(driver.replies[1].1, Reply::Failed(_)));
+    driver.download_ends(DownloadEnd::Done);
+    driver.event(Event::Disconnected);
+    assert_eq!(driver.surveys.last().unwrap().1, Purpose::Install);
+    driver.surveyed(slots("rootfs.0"));
+    driver.install_ends(InstallEnd::Done);
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.1"));
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    assert_eq!(
+        driver.marks.len(),
+        1,
+        "the service had not been reached before, so it need not be now"
+    );
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+}
+
+#[test]
+fn a_file_that_is_refused_is_told_and_one_that_a_restart_interrupts_goes_on() {
+    let mut driver = Driver::new();
+    driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
+    driver.download_ends(failed(UpdateStatus::VerificationFailed));
+    assert_eq!(driver.firmware(), (0, 4));
+    driver.event(Event::InstallFile(CommandId(2), "fw-2.raucb".into()));
+    driver.restart();
+    assert_eq!(driver.downloads.len(), 3);
+    driver.download_ends(DownloadEnd::Done);
+    driver.restart();
+    let problems = vec!["modbus.service is a oneshot".to_owned()];
+    driver.surveyed(Survey {
+        problems,
+        ..slots("rootfs.0")
+    });
+    assert_eq!(driver.firmware(), (2, 0));
+    let surveys = driver.surveys.len();
+    driver.restart();
+    assert_eq!(driver.surveys.len(), surveys, "a refusal is an end");
+}
+
+#[test]
+fn a_technician_may_end_a_trial_either_way() {
+    let mut driver = Driver::on_trial();
+    driver.health(Verdict::Bad("modbus.service has failed".into()));
+    driver.event(Event::ConfirmTrial(CommandId(1)));
+    assert_eq!(driver.marks[0].1, confirmed());
+    driver.pass(20 * SECOND);
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 0));
+    let mut driver = Driver::on_trial();
+    driver.event(Event::RollBack(CommandId(1)));
+    assert_eq!(driver.phase(), Some(Phase::RollingBack));
+    driver.marked(Ok(()));
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-3");
+    driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
+    for command in [Event::ConfirmTrial(CommandId(2)), Event::RollBack(CommandId(3))] {
+        driver.event(command);
+        assert!(matches!(driver.replies.last().unwrap().1, Reply::Failed(_)));
+    }
+}
+
+#[test]
+fn what_is_installed_and_not_booted_can_be_called_off_also_across_a_restart() {
+    for restarts in [false, true] {
+        let mut driver = Driver::installing();
+        let mut settings = driver.agent.settings().clone();
+        settings.firmware.reboot = WhenToReboot::Manual;
+        driver.event(Event::Configured(Box::new(settings)));
+        driver.install_ends(InstallEnd::Done);
+        driver.event(Event::RollBack(CommandId(1)));
+        if restarts {
+            driver.restart();
+            driver.surveyed(written("rootfs.0"));
+        }
+        assert_eq!(
+            driver.marks.last().unwrap().1,
+            [
+                (Mark::Active, "rootfs.0".to_owned()),
+                (Mark::Bad, "rootfs.1".to_owned())
+            ]
+        );
+        driver.marked(Ok(()));
+        assert_eq!(driver.firmware(), (2, 5), "the image may be installed another time");
+        assert!(driver.reboots.is_empty());
+        assert!(driver.marker.is_none());
+    }
+}
+
+/// Told and then forgotten, the failed slot would be booted again, and nobody would watch it any more.
+#[test]
+fn a_crash_after_a_fall_back_and_before_its_marks_does_not_forget_them() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    driver.restart();
+    driver.surveyed(written("rootfs.0"));
+    assert_eq!(driver.marks.len(), 2);
+    driver.marked(Err("busy".into()));
+    driver.pass(11 * SECOND);
+    assert_eq!(driver.marks.len(), 3);
+    assert!(driver.phase().is_some() && driver.marker.is_some());
+    driver.marked(Ok(()));
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn marks_that_never_stick_do_not_keep_the_outcome_for_ever() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rootfs.0"));
+    for _ in 0..30 {
+        driver.marked(Err("the boot loader's variables cannot be written".into()));
+        driver.pass(11 * SECOND);
+    }
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+}
+
+#[test]
+fn a_system_beside_the_slots_takes_the_new_one_back() {
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    driver.surveyed(written("rescue.0"));
+    assert_eq!(
+        driver.marks[0].1,
+        [
+            (Mark::Active, "rootfs.0".to_owned()),
+            (Mark::Bad, "rootfs.1".to_owned())
+        ]
+    );
+    driver.marked(Ok(()));
+    assert_eq!(driver.firmware(), (0, 5));
+}
+
+#[test]
+fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
+    let mut driver = Driver::installing();
+    driver.disk_full = true;
+    let before = driver.discarded;
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    assert_eq!(driver.discarded, before, "the next run would take it for whole");
+    driver.disk_full = false;
+    driver.pass(6 * SECOND);
+    assert_eq!((driver.discarded, driver.firmware()), (before + 1, (0, 5)));
+}
+
+/// For the service `{"state": 0}` alone is a success.
+#[test]
+fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
+    let mut driver = Driver::installing();
+    driver.answer_notifies(200);
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "interrupted".into(),
+        again: true,
+    });
+    driver.answer_notifies(200);
+    driver.event(Event::Disconnected);
+    driver.update("p2");
+    driver.surveyed(slots("rootfs.0"));
+    driver.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "another board".into(),
+        again: false,
+    });
+    driver.published.clear();
+    driver.connect(true);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 5})]);
 }

@@ -265,6 +265,22 @@ fn what_the_service_sets_itself_is_not_notified() {
 }
 
 #[test]
+fn fwu_07_firmware_that_somebody_else_installed_is_told_by_manage_and_not_by_a_notify() {
+    for mut driver in [Driver::managed(), whole()] {
+        driver.event(Event::Disconnected);
+        let mut settings = driver.agent.settings().clone();
+        settings.device_info.fw_version = Some("3.0".into());
+        driver.event(Event::Configured(Box::new(settings)));
+        driver.host_reboots("boot-2");
+        driver.connect(true);
+        assert_eq!(driver.on("manage")[0]["d"]["deviceInfo"]["fwVersion"], "3.0");
+        driver.answer_manage(200);
+        driver.pass(Duration::from_secs(60));
+        assert!(driver.on("notify").is_empty(), "nothing of mgmt.firmware has changed");
+    }
+}
+
+#[test]
 fn nothing_is_told_that_the_disk_does_not_have() {
     let mut driver = whole();
     download(&mut driver, None);
@@ -280,4 +296,29 @@ fn nothing_is_told_that_the_disk_does_not_have() {
     driver.disk_full = false;
     driver.pass(Duration::from_secs(6));
     assert_eq!(driver.answer_notifies(200), [json!({"state": 2})]);
+}
+
+#[test]
+fn a_failure_that_was_one_before_is_not_told_as_a_state_alone() {
+    let mut driver = whole();
+    for n in 0..2 {
+        driver.published.clear();
+        download(&mut driver, None);
+        driver.answer_notifies(200);
+        driver.published.clear();
+        let op = driver.downloads.last().unwrap().0;
+        let end = lost().unwrap();
+        driver.event(Event::Downloaded { op, end });
+        assert_eq!(
+            driver.answer_notifies(200),
+            [json!({"state": 0, "updateStatus": 3})],
+            "{n}"
+        );
+    }
+    // The beginning of the next one stays untold.
+    driver.event(Event::Disconnected);
+    download(&mut driver, lost());
+    driver.published.clear();
+    driver.connect(true);
+    assert_eq!(driver.answer_notifies(200), [json!({"state": 0, "updateStatus": 3})]);
 }

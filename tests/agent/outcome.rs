@@ -1,7 +1,7 @@
 //! What has become of an update: every row of the table.
 
 use iotdm::agent::event::{Slot, Survey};
-use iotdm::agent::firmware::outcome::{Outcome, decide, slots};
+use iotdm::agent::firmware::outcome::{Outcome, Slots, decide, slots};
 use iotdm::agent::firmware::record::{Phase, Update};
 
 const HERE: &str = "boot-now";
@@ -60,18 +60,13 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::NotRebooted => "not rebooted",
         Outcome::Trial => "trial",
         Outcome::Leave => "leave",
-        Outcome::Failed {
-            again: true,
-            fell_back: true,
-            ..
-        } => "fell back, again",
-        Outcome::Failed {
-            again: true,
-            fell_back: false,
-            ..
-        } => "failed, again",
-        Outcome::Failed { fell_back: true, .. } => "fell back",
-        Outcome::Failed { fell_back: false, .. } => "failed",
+        Outcome::Failed { again, slots, .. } => match (slots, again) {
+            (Slots::FellBack, true) => "fell back, again",
+            (Slots::FellBack, false) => "fell back",
+            (Slots::AsTheyAre, true) => "failed, again",
+            (Slots::AsTheyAre, false) => "failed",
+            (Slots::TakeBack, _) => "taken back",
+        },
     }
 }
 
@@ -99,6 +94,27 @@ fn while_installing_in_the_same_boot_the_slot_tells() {
     row(&state, &old(true, "2"), "not rebooted", "");
     row(&state, &old(false, "1"), "failed, again", "interrupted");
     row(&state, &old(true, "1"), "failed, again", "interrupted");
+}
+
+#[test]
+fn a_slot_that_is_written_does_not_boot_next_before_rauc_is_done() {
+    let almost = Survey {
+        installing: true,
+        ..old(true, "2")
+    };
+    row(&update(Phase::Installing, HERE), &almost, "installing", "");
+}
+
+#[test]
+fn a_slot_that_runs_and_was_not_written_is_not_on_trial() {
+    // The agent died before RAUC was asked, the power was cut, and the slot that ran had not been marked good.
+    let state = update(Phase::Installing, BEFORE);
+    row(
+        &state,
+        &survey("rootfs.1", true, "1", None),
+        "failed, again",
+        "not written",
+    );
 }
 
 #[test]
@@ -136,7 +152,12 @@ fn an_installed_slot_waits_runs_or_did_not_start() {
         "fell back",
         "did not start",
     );
-    row(&update(Phase::Installed, HERE), &new(), "failed", "without a reboot");
+    row(
+        &update(Phase::Installed, HERE),
+        &new(),
+        "taken back",
+        "without a reboot",
+    );
 }
 
 #[test]
@@ -161,6 +182,9 @@ fn what_is_rolled_back_is_left_and_says_why() {
     row(&state, &old(true, "2"), "fell back", "modbus.service has failed");
     state.boots = 4;
     row(&state, &new(), "failed", "does not leave");
+    let mut off = update(Phase::RollingBack, HERE);
+    off.reason = Some("not wanted".into());
+    row(&off, &old(true, "2"), "taken back", "not wanted");
 }
 
 #[test]
@@ -181,11 +205,11 @@ fn a_third_slot_or_none_is_an_end_of_its_own() {
         row(
             &update(phase, BEFORE),
             &survey("rescue.0", true, "2", None),
-            "failed",
+            "taken back",
             "rescue.0",
         );
         let unknown = Survey { booted: None, ..new() };
-        row(&update(phase, BEFORE), &unknown, "failed", "unknown slot");
+        row(&update(phase, BEFORE), &unknown, "taken back", "unknown slot");
     }
 }
 

@@ -83,7 +83,7 @@ async fn reb_02_reb_04_env_07_a_reboot_is_answered_done_once_and_proven_by_the_b
     let agent = scene.host.start();
     scene.service.managed("gw-1", 2).await;
     agent.managed().await;
-    agent.log.line("the host has rebooted, as the service asked").await;
+    agent.log.line("the host has rebooted, as it was asked to").await;
     assert_eq!(
         story(&scene.service.said_by("gw-1")),
         ["manage", "response 202", "response 202", "manage"],

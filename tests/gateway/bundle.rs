@@ -28,6 +28,11 @@ impl Bundle {
         Self::new(suite, version).with(&["--small"])
     }
 
+    /// For a machine: with a kernel in it, and in the verity format.
+    pub(crate) fn machine(self) -> Self {
+        self.with(&["--machine"])
+    }
+
     /// With a package in it.
     pub(crate) fn deb(self, package: &Path) -> Self {
         self.with(&["--deb", &package.to_string_lossy()])

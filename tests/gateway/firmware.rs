@@ -141,3 +141,37 @@ fn a_slot_without_a_working_agent_is_left_by_the_fall_back_outside_of_it() {
         });
     }
 }
+
+#[test]
+fn fwu_07_a_technician_updates_from_a_stick_at_a_site_without_a_network_and_may_go_back() {
+    let site = site("trixie", "reboot = \"manual\"\n");
+    let gateway = &site.gateway;
+    gateway.cut();
+    gateway.sh("systemctl restart iotdm-agent; mkdir -p -m 700 /data/stick");
+    let image = image("trixie", "2").build();
+    gateway.put(&image, "/data/stick/fw-2.raucb");
+    let install = || gateway.sh("iotdm-agent firmware install /data/stick/fw-2.raucb");
+    let is = |words: &str| gateway.sh("iotdm-agent firmware status").contains(words);
+    assert!(install().contains("checked and installed"));
+    gateway.wait("it is installed", || is("somebody to reboot the host"));
+    assert_eq!(gateway.bootloader("ORDER"), "B A");
+
+    gateway.sh("iotdm-agent firmware rollback");
+    gateway.wait("it is called off", || gateway.bootloader("ORDER") == "A B");
+    assert!(!gateway.exec(&["iotdm-agent", "firmware", "confirm"]).status.success());
+
+    install();
+    gateway.wait("it is installed again", || is("somebody to reboot the host"));
+    gateway.reboot();
+    assert_eq!(gateway.slot(), "B");
+    gateway.wait("it has proven itself", || is("nothing is under way"));
+    assert_eq!(site.boot_loader("B"), ("1".into(), "0".into()));
+
+    gateway.sh("echo nonsense >/data/stick/fw-2.raucb");
+    install();
+    gateway.wait("it is refused", || is("unsupported image"));
+    gateway.mend();
+    gateway.wait("the service hears of it", || {
+        site.row()["deviceInfo"]["fwVersion"] == "2"
+    });
+}

@@ -31,6 +31,8 @@ fn built(name: &str) -> PathBuf {
 /// One running gateway.
 pub(crate) struct Gateway {
     name: String,
+    /// How long something in it may take.
+    patience: Duration,
 }
 
 impl Gateway {
@@ -50,10 +52,21 @@ impl Gateway {
         gateway
     }
 
+    /// The same as a machine: an emulated one takes its time.
+    pub(crate) fn boot_machine(suite: &str) -> Self {
+        let mut gateway = Self::named(suite);
+        gateway.patience = Duration::from_secs(300);
+        let package = package();
+        let arguments = [suite, "--machine", "--deb", &package.to_string_lossy()];
+        succeeded(gateway.script(&["boot"], &arguments).output(), "boot");
+        gateway
+    }
+
     fn named(suite: &str) -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         Self {
             name: format!("{suite}-{}-{number}", std::process::id()),
+            patience: Duration::from_secs(30),
         }
     }
 
@@ -201,9 +214,9 @@ END
         self.agent_log().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until something about the guest is so, 30 s at most.
+    /// Waits until something about the guest is so: 30 s at most, 300 s for a machine.
     pub(crate) fn wait(&self, what: &str, so: impl FnMut() -> bool) {
-        self.wait_long(Duration::from_secs(30), what, so);
+        self.wait_long(self.patience, what, so);
     }
 
     /// The same with a limit that fits what takes longer.
@@ -211,7 +224,7 @@ END
         let start = Instant::now();
         while !so() {
             assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(self.patience / 600);
         }
     }
 

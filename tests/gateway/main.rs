@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod emulator;
 mod files;
 mod firmware;
 mod harness;

@@ -47,6 +47,8 @@ const PURE_CRATES: &[&str] = &[
     "sha2",
     "thiserror",
     "time",
+    // reads addresses; asks nobody
+    "url",
     "uuid",
 ];
 

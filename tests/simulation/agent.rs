@@ -6,7 +6,7 @@ use std::time::Duration;
 use iotdm::agent::event::Message;
 use iotdm::agent::firmware::{self, WhenToReboot};
 use iotdm::agent::{
-    AckId, After, Agent, CommandId, Disk as Says, Durable, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
+    AckId, After, Agent, CommandId, Disk as Says, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
 };
 use iotdm::protocol::Address;
 use iotdm::protocol::model::DeviceInfo;
@@ -16,7 +16,7 @@ use crate::client::Told;
 use crate::counts::Thing;
 use crate::disk::Disk;
 use crate::faults::{Fault, Plan};
-use crate::host::{Content, Host};
+use crate::host::Host;
 use crate::logind::Logind;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
@@ -190,14 +190,14 @@ impl World {
         if self.device.process.is_some() || !self.device.up || self.device.stopping {
             return;
         }
-        if self.device.host.image().content == Content::NoAgent {
+        if !self.has_agent() {
             return note!(self, "the agent of this image does not start");
         }
         let newer = self.device.host.image().newer;
-        if self.device.disk.read_by(newer) {
+        let (durable, owed, from_newer) = self.device.disk.read(newer);
+        if from_newer {
             self.counts.add(Thing::NewerState);
         }
-        let (durable, owed) = self.device.disk.read();
         note!(self, "the agent starts in boot {}", self.device.boot);
         let agent = Agent::new(self.device.settings.clone(), durable, owed, self.random.bytes());
         self.truth.owed.retain(|id, _| self.device.disk.holds(*id));
@@ -212,8 +212,10 @@ impl World {
             commands: BTreeSet::new(),
         });
         self.agent_handles(Event::Started, None);
-        let window = self.device.window;
-        self.agent_handles(Event::Window(window), None);
+        if self.device.firmware().reboot == WhenToReboot::Window {
+            let window = self.device.window;
+            self.agent_handles(Event::Window(window), None);
+        }
     }
 
     /// The run of the agent that is carrying out a step.
@@ -312,10 +314,7 @@ impl World {
         if self.dies(Point::Owe, critical) {
             return;
         }
-        let before = match step.commit {
-            Some(_) => self.device.disk.durable.clone(),
-            None => Durable::default(),
-        };
+        let before = self.device.disk.durable.clone();
         match self.write(&step, &event, critical) {
             Written::Died => return,
             Written::Refused if step.commit.is_some() => {
@@ -333,6 +332,9 @@ impl World {
             self.committed(durable, message);
             self.firmware_committed(&before, durable, is_description(&event));
             self.written(&step);
+        }
+        if !self.has_agent() {
+            return self.agent_is_killed();
         }
         if self.dies(Point::Adopt, critical) {
             return;

@@ -43,9 +43,9 @@ impl World {
 
     /// The operator asks for one thing or the other.
     pub fn operator_pushes(&mut self) {
-        let ready = self.last_firmware().is_some_and(|(request, row)| {
-            request.action == Action::FirmwareDownload && row.status == Status::Success
-        });
+        let ready = self
+            .last_firmware()
+            .is_some_and(|(request, row)| request.action == Action::FirmwareDownload && row.status == Status::Success);
         let open = self.last_firmware().filter(|(_, row)| !row.is_complete());
         let open = open.map(|(request, _)| request.id.clone());
         let overrides = self.random.one_in(25);
@@ -150,9 +150,18 @@ impl World {
         if times == 0 {
             return;
         }
-        assert!(self.device.up && self.device.logind.going.is_none(), "the host is quiet");
+        assert!(
+            self.device.up && self.device.logind.going.is_none(),
+            "the host is quiet"
+        );
         self.logind_accepts(crate::logind::How::InTime, false);
         let times = times - 1;
-        self.at(self.now + PLAIN_PAUSE, Happening::PlainReboot { slot: Some(booted), times });
+        self.at(
+            self.now + PLAIN_PAUSE,
+            Happening::PlainReboot {
+                slot: Some(booted),
+                times,
+            },
+        );
     }
 }

@@ -98,6 +98,7 @@ things! {
     RowWritten: "outcome: written, and not recorded",
     RowNotRebooted: "outcome: not rebooted yet",
     RowInterrupted: "outcome: interrupted in the same boot",
+    RowNotWritten: "outcome: not written, and the other slot runs",
     RowInterruptedByBoot: "outcome: interrupted by a boot",
     RowWrittenNotBooted: "outcome: written, not recorded, and the old slot runs",
     RowUnrecordedOuter: "outcome: written, not recorded, and left outside the agent",

@@ -2,6 +2,7 @@
 //! take.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use iotdm::agent::{Durable, OweId};
 use serde_json::Value;
@@ -31,11 +32,8 @@ pub enum Refuses {
 #[derive(Debug, Default)]
 pub struct Disk {
     refuses: Refuses,
-    state: Vec<u8>,
-    /// The same, as a value.
-    pub durable: Durable,
-    /// What the agent that wrote it knows of.
-    pub written: Durable,
+    /// The state file. It is made into bytes when somebody reads it.
+    pub durable: Rc<Durable>,
     /// The agent is a newer one.
     newer: bool,
     synced: BTreeMap<OweId, Vec<u8>>,
@@ -47,10 +45,7 @@ pub struct Disk {
 
 impl Disk {
     pub fn new() -> Self {
-        Disk {
-            state: b"{}".to_vec(),
-            ..Disk::default()
-        }
+        Disk::default()
     }
 
     /// The outbox as the process sees it.
@@ -117,15 +112,12 @@ impl Disk {
             return false;
         }
         self.sync();
-        self.written = durable.clone();
-        self.state = durable.to_json();
-        let was = marks(&self.durable);
-        self.durable = durable.clone();
-        if self.newer {
-            self.state = newer(&self.state);
-            self.durable = Durable::from_json(&self.state).expect("a newer one writes what can be read");
-        }
-        assert!(was <= marks(&self.durable), "what a newer agent wrote is gone");
+        let newer = |durable: &Durable| durable.extra.contains_key(NEWER);
+        assert!(
+            !newer(&self.durable) || newer(durable),
+            "what a newer agent wrote is gone"
+        );
+        self.durable = Rc::new(durable.clone());
         true
     }
 
@@ -149,17 +141,17 @@ impl Disk {
         self.refuses == Refuses::Everything
     }
 
-    /// The agent that starts is a newer one, or not. True when an older one finds what a newer one has written.
-    pub fn read_by(&mut self, newer: bool) -> bool {
-        self.newer = newer;
-        !newer && marks(&self.durable) > 0
-    }
-
-    /// What a start finds.
-    pub fn read(&self) -> (Durable, Vec<(OweId, Vec<u8>)>) {
-        let durable = Durable::from_json(&self.state).expect("what was written can be read");
-        assert_eq!(durable, self.durable, "what was written is what is read");
-        (durable, self.outbox().into_iter().collect())
+    /// What an agent finds that starts, and whether an older one finds what a newer one has written.
+    pub fn read(&mut self, newer: bool) -> (Durable, Vec<(OweId, Vec<u8>)>, bool) {
+        let state = self.durable.to_json();
+        let mut durable = Durable::from_json(&state).expect("what was written can be read");
+        assert_eq!(durable, *self.durable, "what was written is what is read");
+        if std::mem::replace(&mut self.newer, newer) && *state != *b"{}" {
+            durable = Durable::from_json(&more(&state)).expect("what a newer one wrote can be read");
+            self.durable = Rc::new(durable.clone());
+        }
+        let older = !newer && durable.extra.contains_key(NEWER);
+        (durable, self.outbox().into_iter().collect(), older)
     }
 }
 
@@ -167,25 +159,30 @@ impl Disk {
 const NEWER: &str = "seen_by_a_newer_agent";
 
 /// What a newer agent makes of a state: more members, everywhere.
-fn newer(state: &[u8]) -> Vec<u8> {
+fn more(state: &[u8]) -> Vec<u8> {
     let mut state: Value = serde_json::from_slice(state).expect("a state");
     state[NEWER] = true.into();
-    for place in ["/firmware", "/exclusive/update", "/exclusive/update/reboot", "/exclusive/reboot"] {
+    for place in [
+        "/firmware",
+        "/exclusive/update",
+        "/exclusive/update/reboot",
+        "/exclusive/reboot",
+    ] {
         if let Some(object) = state.pointer_mut(place).and_then(Value::as_object_mut) {
             object.insert(NEWER.to_owned(), true.into());
         }
     }
     for list in ["/observed", "/handled"] {
-        for item in state.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+        for item in state
+            .pointer_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             item[NEWER] = true.into();
         }
     }
     serde_json::to_vec(&state).expect("it was read")
-}
-
-/// How many of its marks a newer agent has left where nothing may remove them.
-fn marks(durable: &Durable) -> usize {
-    usize::from(durable.extra.contains_key(NEWER))
 }
 
 fn apply(outbox: &mut BTreeMap<OweId, Vec<u8>>, change: &Change) {

@@ -105,7 +105,7 @@ pub enum Fault {
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
         let weights = std::array::from_fn(|_| random.pick(&[0, 0, 1, 1, 3]));
-        let firmware = random.one_in(2);
+        let firmware = random.one_in(3);
         let minutes = if firmware { [5, 10, 20, 40] } else { [1, 3, 10, 30] };
         Plan {
             length: random.pick(&minutes) * 60_000,
@@ -159,7 +159,9 @@ impl World {
         };
         self.plan_campaign(start, length);
         if self.plan.firmware {
-            self.at(start, Happening::WindowTurns);
+            if self.device.firmware().reboot == WhenToReboot::Window {
+                self.at(start, Happening::WindowTurns);
+            }
             self.at(start, Happening::TechnicianLooks);
             if !self.device.marks_good() {
                 self.at(start, Happening::IntegratorMarks { boot: 1 });
@@ -263,9 +265,11 @@ impl World {
             Fault::Configured => {
                 let lifetime = self.random.pick(&[0, 3600, 86_400]);
                 let reboot_enabled = !self.random.one_in(3);
+                let supported = self.plan.firmware && !self.random.one_in(4);
                 self.agent_is_configured(|settings| {
                     settings.lifetime = lifetime;
                     settings.reboot_enabled = reboot_enabled;
+                    settings.firmware.supported = firmware_supported(supported);
                 });
             }
             Fault::Rejoin => {
@@ -326,7 +330,13 @@ impl World {
             }
             self.counts.add(Thing::ForcedReboot);
         }
-        if self.device.disk.durable.update().is_some_and(|update| update.phase == Phase::Installed) {
+        if self
+            .device
+            .disk
+            .durable
+            .update()
+            .is_some_and(|update| update.phase == Phase::Installed)
+        {
             self.counts.add(Thing::HandReboot);
         }
         self.logind_accepts(How::InTime, false);
@@ -336,7 +346,10 @@ impl World {
     pub fn technician_looks(&mut self) {
         let manual = self.device.firmware().reboot == WhenToReboot::Manual;
         let update = self.device.disk.durable.update();
-        let waits = update.is_some_and(|update| update.phase == Phase::Installed && update.reboot.is_none());
+        let here = format!("boot-{}", self.device.boot);
+        let waits = update.is_some_and(|update| {
+            update.phase == Phase::Installed && update.reboot.is_none() && update.boot_id == here
+        });
         if (manual && waits) || self.device.host.booted == RESCUE {
             self.reboot_by_hand();
         }
@@ -361,10 +374,20 @@ impl World {
         self.quiet_since = self.now;
         self.parted = false;
         self.device.disk.refuses(self.now, Refuses::Nothing);
+        if self.plan.firmware {
+            self.agent_is_configured(|settings| settings.firmware.supported = Ok(()));
+        }
         self.plan_last_push();
         for minutes in [1, 5, 10, 20] {
             self.at(self.now + minutes * 60_000, Happening::Fault(Fault::Rejoin));
         }
+    }
+}
+
+fn firmware_supported(supported: bool) -> Result<(), String> {
+    match supported {
+        true => Ok(()),
+        false => Err("switched off".to_owned()),
     }
 }
 

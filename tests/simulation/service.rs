@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use iotdm::protocol::Device;
 use iotdm::service::brain::{
-    AckToken, Action, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, RequestRow, RequestStep, Rows, Service,
-    Status, StatusRow,
+    AckToken, Action, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, RequestRow, RequestStep,
+    Rows, Service, Status, StatusRow,
 };
 
 use crate::agent::{DEVICE, START};

@@ -254,7 +254,10 @@ impl World {
                 end = self.now + SETTLE;
             }
             // A renewal that begins now would not be over at the end.
-            let begins = matches!(entry.happening, Happening::AgentDeadline { .. } | Happening::WindowTurns);
+            let begins = matches!(
+                entry.happening,
+                Happening::AgentDeadline { .. } | Happening::WindowTurns
+            );
             let too_late = end - self.now.min(end) < LAST_WORDS && begins;
             if !too_late {
                 self.happens(entry.happening);

@@ -2,11 +2,13 @@
 //! (protocol: "firmware actions"; RAUC's slots and boot chooser).
 //!
 //! Here are the requests of the service and the download. `update` installs and keeps the trial; `outcome` decides
-//! after every start what has become of an update; `record` is what is remembered.
+//! after every start what has become of an update; `local` is what somebody on the device may ask for; `record` is what
+//! is remembered.
 //!
 //! A request is acknowledged when it is on the disk that it will be carried out, or when it was refused. Between its
 //! arrival and that, the host is looked at; the request is not remembered then, and would be delivered again.
 
+mod local;
 pub mod outcome;
 pub mod record;
 mod update;
@@ -15,9 +17,9 @@ use std::time::Duration;
 
 use url::Url;
 
+pub(super) use local::{confirm_command, install_file, roll_back_command};
 pub(super) use update::{
-    deadline, due, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, waiting_for,
-    window,
+    deadline, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, waiting_for, window,
 };
 
 use super::Disk;
@@ -110,7 +112,7 @@ struct Waiting {
     operation: Operation,
     key: Option<Key>,
     req_id: Option<ReqId>,
-    /// The same request may come again while it waits.
+    /// The same request may come again while it waits. Nobody acknowledges what was asked for on the device.
     acks: Vec<AckId>,
 }
 
@@ -119,6 +121,8 @@ struct Waiting {
 pub struct Firmware {
     waiting: Option<Waiting>,
     download: Option<OpId>,
+    /// The image is to go as soon as the disk has that it is not needed any more.
+    discard: bool,
     update: update::Running,
 }
 
@@ -221,10 +225,12 @@ pub(super) fn request(work: &mut Work<'_>, operation: Operation, ack: AckId, req
         let text = "a firmware request without reqId was delivered again and not carried out: nobody can tell whether it was before";
         return work.say(Level::Warning, operation.topic(), text);
     }
-    let refusal = judge(work, operation).err().or_else(|| match work.disk {
-        Disk::Refuses(reason) => Some((Rc::INTERNAL, reason.to_owned())),
-        Disk::Works => None,
-    });
+    let refusal = judge(work, &work.d.firmware, operation)
+        .err()
+        .or_else(|| match work.disk {
+            Disk::Refuses(reason) => Some((Rc::INTERNAL, reason.to_owned())),
+            Disk::Works => None,
+        });
     if let Some((rc, reason)) = refusal {
         work.ack(ack);
         return refuse(work, operation, key, req_id, rc, &reason);
@@ -251,9 +257,9 @@ pub(super) fn request(work: &mut Work<'_>, operation: Operation, ack: AckId, req
 
 /// Whether it can be carried out, as far as that is known without a look at the host (protocol: answers to "initiate
 /// firmware download" and "initiate firmware update").
-fn judge(work: &Work<'_>, operation: Operation) -> Result<(), (Rc, String)> {
+fn judge(work: &Work<'_>, firmware: &Record, operation: Operation) -> Result<(), (Rc, String)> {
     let refuse = |rc: Rc, reason: &str| Err((rc, reason.to_owned()));
-    if work.d.wish != Wish::Managed {
+    if work.d.wish != Wish::Managed && !firmware.local {
         return refuse(Rc::BAD_REQUEST, NOT_MANAGED);
     }
     if let Err(reason) = &work.settings.firmware.supported {
@@ -266,7 +272,6 @@ fn judge(work: &Work<'_>, operation: Operation) -> Result<(), (Rc, String)> {
     if work.d.update().is_some() {
         return refuse(Rc::BAD_REQUEST, "an update is under way already");
     }
-    let firmware = &work.d.firmware;
     let downloaded = firmware.is(FirmwareState::Downloaded);
     match operation {
         _ if firmware.is(FirmwareState::Downloading) => {
@@ -332,7 +337,7 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
     for ack in &waiting.acks {
         work.ack(*ack);
     }
-    let verdict = judge(work, waiting.operation).and_then(|()| match (work.disk, found) {
+    let verdict = judge(work, &work.d.firmware, waiting.operation).and_then(|()| match (work.disk, found) {
         (Disk::Refuses(reason), _) => Err((Rc::INTERNAL, reason.to_owned())),
         (Disk::Works, Err(reason)) => Err((Rc::INTERNAL, reason.clone())),
         (Disk::Works, Ok(survey)) if survey.installing => {
@@ -354,13 +359,20 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
             work.change(Change::Remember(Handled::new(key, &req_id, Some(accepted))));
         }
         (Ok(()), ..) => {}
-        (Err((rc, reason)), key, req_id) => refuse(work, waiting.operation, key, req_id, rc, &reason),
+        (Err((rc, reason)), key, req_id) => {
+            if work.d.firmware.local {
+                let mut record = work.d.firmware.clone();
+                record.local = false;
+                observation::set_firmware(work, record, false);
+            }
+            refuse(work, waiting.operation, key, req_id, rc, &reason);
+        }
     }
 }
 
 /// Nobody waits for an acknowledgement on a connection that is gone: the request will be delivered again.
 pub(super) fn disconnected(work: &mut Work<'_>) {
-    work.v.firmware.waiting = None;
+    work.v.firmware.waiting.take_if(|waiting| !waiting.acks.is_empty());
 }
 
 pub(super) fn configured(work: &mut Work<'_>) {
@@ -400,17 +412,36 @@ pub(super) fn downloaded(work: &mut Work<'_>, op: OpId, end: &DownloadEnd) {
         DownloadEnd::Done => {
             let record = work.d.firmware.with(FirmwareState::Downloaded, UpdateStatus::Success);
             observation::set_firmware(work, record, false);
-            work.say(Level::Info, Topic::Download, "the firmware is downloaded and checked");
+            let text = "the firmware is there, and RAUC accepts it";
+            work.say(Level::Info, Topic::Download, text);
+            if work.d.firmware.local {
+                local::begin_update(work);
+            }
         }
         DownloadEnd::Failed { status, message } => {
-            let record = work.d.firmware.with(FirmwareState::Idle, *status);
+            let mut record = work.d.firmware.with(FirmwareState::Idle, *status);
+            record.local = false;
             observation::set_firmware(work, record, false);
             tell(
                 work,
                 Topic::Download,
-                &format!("the firmware could not be downloaded: {message}"),
+                &format!("the firmware could not be taken: {message}"),
             );
         }
+    }
+}
+
+/// The image is not needed any more.
+fn discard(work: &mut Work<'_>) {
+    work.v.firmware.discard = true;
+}
+
+pub(super) fn due(work: &mut Work<'_>) {
+    update::go_on(work);
+    // Before that is on the disk, the next run would take it for whole.
+    if work.v.firmware.discard && work.will_be_saved() {
+        work.v.firmware.discard = false;
+        work.effect(Effect::Discard);
     }
 }
 

@@ -26,9 +26,21 @@ pub enum Outcome {
         reason: String,
         /// Whether the same image may be tried again.
         again: bool,
-        /// Whether the host has come back to the old slot.
-        fell_back: bool,
+        /// What the boot loader has to be told first.
+        slots: Slots,
     },
+}
+
+/// What becomes of the slots when an update has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// They are as they should be.
+    AsTheyAre,
+    /// The host has come back to the old slot. GRUB's scheme says bad of both then, and the next plain reboot would land
+    /// in the failed one: what runs is good, the new one is not.
+    FellBack,
+    /// The new slot may boot next: the old one is to, and the new one is not good.
+    TakeBack,
 }
 
 /// The slot that runs and the one that would be written.
@@ -72,7 +84,15 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
     let failed = |reason: String| Outcome::Failed {
         reason,
         again: false,
-        fell_back: in_old && !same_boot,
+        slots: match in_old && !same_boot {
+            true => Slots::FellBack,
+            false => Slots::AsTheyAre,
+        },
+    };
+    let taken_back = |reason: String| Outcome::Failed {
+        reason,
+        again: false,
+        slots: Slots::TakeBack,
     };
     if update.phase == Phase::Installing && same_boot && survey.installing {
         // RAUC does not even say which slot runs while it writes.
@@ -80,15 +100,22 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
     }
     if !in_new && !in_old {
         let runs = booted.unwrap_or("an unknown slot");
-        return failed(format!(
+        return taken_back(format!(
             "the host came up in {runs}, neither the old slot nor the new one"
         ));
     }
     match update.phase {
         Phase::Installing if same_boot && written(update, survey) => Outcome::NotRebooted,
-        Phase::Installing | Phase::Installed if in_new && same_boot => failed(format!(
+        Phase::Installing | Phase::Installed if in_new && same_boot => taken_back(format!(
             "slot {to} runs without a reboot: RAUC's idea of the booted slot has changed"
         )),
+        Phase::Installing if in_new && !written(update, survey) => Outcome::Failed {
+            reason: format!(
+                "slot {to} was not written, and the boot loader has chosen it: the slot that ran was not marked good"
+            ),
+            again: true,
+            slots: Slots::AsTheyAre,
+        },
         Phase::Installing | Phase::Installed if in_new => Outcome::Trial,
         Phase::Installing if written(update, survey) => failed(match &survey.fallback {
             Some(note) => note.clone(),
@@ -99,7 +126,10 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
         Phase::Installing => Outcome::Failed {
             reason: format!("writing slot {to} was interrupted: RAUC died, the host rebooted, or the power was cut"),
             again: true,
-            fell_back: !same_boot,
+            slots: match same_boot {
+                true => Slots::AsTheyAre,
+                false => Slots::FellBack,
+            },
         },
         Phase::Installed if same_boot => Outcome::NotRebooted,
         Phase::Installed => failed(match &survey.fallback {
@@ -114,6 +144,12 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             Some(note) => note.clone(),
             None => format!("the trial of slot {to} was cut short, and the boot loader fell back to the old one"),
         }),
+        // Called off before it was booted.
+        Phase::RollingBack if in_old && same_boot => Outcome::Failed {
+            reason: update.reason.clone().unwrap_or_default(),
+            again: true,
+            slots: Slots::TakeBack,
+        },
         Phase::RollingBack if in_new && update.boots <= MAX_BOOTS => Outcome::Leave,
         Phase::RollingBack => {
             let reason = update.reason.as_deref().unwrap_or("it did not prove itself");

@@ -27,6 +27,9 @@ pub struct Firmware {
     /// `updateStatus`: see [`UpdateStatus`].
     #[serde(default)]
     pub update_status: u8,
+    /// Somebody on the device handed the image over, to be installed as soon as it is checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
     /// `updatedDateTime`, as the service gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_date_time: Option<String>,

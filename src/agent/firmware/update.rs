@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::outcome::{self, Outcome};
+use super::outcome::{self, Outcome, Slots};
 use super::record::{Phase, Update};
 use super::{WhenToReboot, start_download, tell};
 use crate::agent::durable::Change;
@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 const BLOCKED_PAUSE: Duration = Duration::from_secs(60);
 /// How much longer than the agent the fall-back outside of it waits.
 const OUTER_PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How often a mark is tried that the outcome does not hang on.
-const MARK_ATTEMPTS: u32 = 5;
+/// How often a mark is tried that the outcome does not hang on: for five minutes.
+const MARK_ATTEMPTS: u32 = 30;
 /// How often RAUC is asked to write the slot, when the agent died before it could see that RAUC was at it.
 const MAX_STARTS: u32 = 3;
 
@@ -39,7 +39,7 @@ enum Step {
     Confirm,
     /// The old slot is made the next, the new one bad.
     Leave,
-    /// After the end: what runs is good, what failed is bad.
+    /// What runs is good; after a failure, what failed is bad.
     Settle,
 }
 
@@ -54,17 +54,31 @@ pub(in crate::agent) struct Running {
     verdict: Option<(Verdict, Duration)>,
     /// Whether the time of day allows a reboot.
     window_open: bool,
+    /// Somebody on the device says that the slot on trial is good.
+    pub(super) confirmed: bool,
     /// Why the reboot that the update needs was refused.
     pub(in crate::agent) blocked: Option<String>,
     /// Whether the slot that runs is marked good.
     marked_good: bool,
     /// Whether the slot that failed is marked bad, and the host may reboot.
     may_leave: bool,
-    /// Marks to be made when no update is under way.
+    /// Marks to be made when no update is under way, or before it ends.
     marks: Vec<(Mark, String)>,
     attempts: u32,
+    /// How the update ends once they are made.
+    ending: Option<Ending>,
     /// Whether this run of the agent has asked RAUC to install, or has seen it at it.
     seen_installing: bool,
+}
+
+/// How an update has failed. It is over when the boot loader knows: a crash in between must not leave it with a slot
+/// that nobody watches any more.
+#[derive(Debug, Clone)]
+struct Ending {
+    status: UpdateStatus,
+    reason: String,
+    /// Whether the same image may be tried again.
+    again: bool,
 }
 
 const BOOTED: &str = "booted";
@@ -73,6 +87,8 @@ const BOOTED: &str = "booted";
 pub(in crate::agent) fn recover(work: &mut Work<'_>) {
     if work.d.firmware.is(FirmwareState::Downloading) {
         start_download(work);
+    } else if work.d.firmware.local && work.d.firmware.is(FirmwareState::Downloaded) && work.d.update().is_none() {
+        super::local::begin_update(work);
     }
     if work.d.update().is_some() {
         look(work);
@@ -206,7 +222,9 @@ fn transaction(work: &mut Work<'_>, key: Option<&Key>) -> String {
 }
 
 fn status(work: &mut Work<'_>, state: FirmwareState, status: UpdateStatus) {
-    let record = work.d.firmware.with(state, status);
+    let mut record = work.d.firmware.with(state, status);
+    // From here on it is an update like any other.
+    record.local = false;
     observation::set_firmware(work, record, false);
 }
 
@@ -217,7 +235,14 @@ pub(in crate::agent) fn installed(work: &mut Work<'_>, op: OpId, end: &InstallEn
     }
     match end {
         InstallEnd::Done => conclude(work, Outcome::NotRebooted),
-        InstallEnd::Failed { status, message, again } => fail(work, *status, message, *again, false),
+        InstallEnd::Failed { status, message, again } => {
+            let ending = Ending {
+                status: *status,
+                reason: message.clone(),
+                again: *again,
+            };
+            fail(work, &ending);
+        }
         // The slots tell.
         InstallEnd::Unclear(reason) => {
             let text = format!("it is not clear how the installation ended: {reason}");
@@ -269,17 +294,35 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
         Outcome::Leave => leave(work),
         Outcome::Failed {
             again: true,
-            fell_back: false,
+            slots: Slots::AsTheyAre,
             ..
         } if !work.v.firmware.update.seen_installing && update.starts < MAX_STARTS && work.disk == Disk::Works => {
             install_again(work, update);
         }
-        Outcome::Failed {
-            reason,
-            again,
-            fell_back,
-        } => fail(work, UpdateStatus::UnsupportedImage, &reason, again, fell_back),
+        Outcome::Failed { reason, again, slots } => {
+            let ending = Ending {
+                status: UpdateStatus::UnsupportedImage,
+                reason,
+                again,
+            };
+            let marks = match slots {
+                Slots::AsTheyAre => return fail(work, &ending),
+                Slots::FellBack => vec![(Mark::Good, BOOTED.into()), (Mark::Bad, update.to_slot)],
+                Slots::TakeBack => vec![(Mark::Active, update.from_slot), (Mark::Bad, update.to_slot)],
+            };
+            let running = &mut work.v.firmware.update;
+            running.ending = Some(ending);
+            running.marks = marks;
+            running.attempts = 0;
+            settle(work);
+        }
     }
+}
+
+fn settle(work: &mut Work<'_>) {
+    let marks = work.v.firmware.update.marks.clone();
+    let op = step(work, Step::Settle);
+    work.begin(After::Mark(op, marks));
 }
 
 /// The fall-back outside the agent gets to know until when the agent has to have decided.
@@ -311,7 +354,7 @@ fn begin_trial(work: &mut Work<'_>, mut update: Update) {
 }
 
 /// This boot is on trial.
-fn on_trial(work: &Work<'_>) -> bool {
+pub(super) fn on_trial(work: &Work<'_>) -> bool {
     let here = |update: &Update| update.trial_boot.as_ref() == Some(&work.settings.boot_id);
     work.d
         .update()
@@ -346,7 +389,7 @@ fn missing(work: &Work<'_>) -> Option<String> {
     (wanted && !update.service_answered).then(|| "service not reached".to_owned())
 }
 
-pub(in crate::agent) fn due(work: &mut Work<'_>) {
+pub(super) fn go_on(work: &mut Work<'_>) {
     if on_trial(work) {
         trial_due(work);
     }
@@ -363,6 +406,7 @@ pub(in crate::agent) fn due(work: &mut Work<'_>) {
     work.v.firmware.update.not_before = None;
     let here = work.settings.boot_id.clone();
     match work.d.update() {
+        Some(_) if work.v.firmware.update.ending.is_some() => settle(work),
         Some(update) if update.reboot.is_some() => {}
         Some(update) if update.phase == Phase::Installed && update.boot_id == here => {
             if reboot_allowed(work) {
@@ -400,6 +444,8 @@ fn trial_due(work: &mut Work<'_>) {
     let settled = |since: Duration| work.now.boottime >= since + SETTLED;
     let verdict = work.v.firmware.update.verdict.clone();
     match (verdict, missing(work)) {
+        // A person has decided, and may need more time than the trial.
+        _ if work.v.firmware.update.confirmed => return confirm(work),
         (Some((Verdict::Bad(reason), since)), _) if settled(since) => return roll_back(work, &reason),
         (Some((Verdict::Good, since)), None) if settled(since) => confirm(work),
         _ => {}
@@ -416,11 +462,13 @@ fn confirm(work: &mut Work<'_>) {
     let wait = running.not_before.is_some_and(|at| work.now.boottime < at);
     if running.step.is_none() && !wait {
         let op = step(work, Step::Confirm);
-        work.begin(After::Mark(op, vec![(Mark::Good, BOOTED.into())]));
+        // Active as well: the fall-back outside the agent may have begun to leave.
+        let marks = vec![(Mark::Active, BOOTED.into()), (Mark::Good, BOOTED.into())];
+        work.begin(After::Mark(op, marks));
     }
 }
 
-fn roll_back(work: &mut Work<'_>, reason: &str) {
+pub(super) fn roll_back(work: &mut Work<'_>, reason: &str) {
     let Some(mut update) = work.d.update().cloned() else {
         return;
     };
@@ -434,6 +482,26 @@ fn roll_back(work: &mut Work<'_>, reason: &str) {
     stop_watching(work);
     work.say(Level::Error, Topic::Update, text);
     leave(work);
+}
+
+/// The new slot is not to be booted.
+pub(super) fn call_off(work: &mut Work<'_>, reason: &str) {
+    let Some(mut update) = work.d.update().cloned() else {
+        return;
+    };
+    update.phase = Phase::RollingBack;
+    update.reason = Some(reason.to_owned());
+    set(work, update);
+    let reason = reason.to_owned();
+    let slots = Slots::TakeBack;
+    conclude(
+        work,
+        Outcome::Failed {
+            reason,
+            again: true,
+            slots,
+        },
+    );
 }
 
 /// Makes the old slot the next one.
@@ -470,8 +538,12 @@ pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<()
         Step::Confirm => succeed(work),
         Step::Leave => work.v.firmware.update.may_leave = true,
         Step::Settle => {
-            work.v.firmware.update.marks.clear();
-            work.v.firmware.update.marked_good = true;
+            let running = &mut work.v.firmware.update;
+            let marks = std::mem::take(&mut running.marks);
+            running.marked_good = marks.contains(&(Mark::Good, BOOTED.into()));
+            if let Some(ending) = running.ending.take() {
+                fail(work, &ending);
+            }
         }
         Step::Install | Step::Survey => {}
     }
@@ -484,7 +556,7 @@ fn succeed(work: &mut Work<'_>) {
     work.change(Change::Update(None));
     status(work, FirmwareState::Idle, UpdateStatus::Success);
     work.effect(Effect::Marker(None));
-    work.effect(Effect::Discard);
+    super::discard(work);
     let text = format!(
         "the new firmware in slot {} has proven itself and is marked good",
         update.to_slot
@@ -493,7 +565,7 @@ fn succeed(work: &mut Work<'_>) {
 }
 
 /// The update is over, and the old firmware runs, or still runs.
-fn fail(work: &mut Work<'_>, update_status: UpdateStatus, reason: &str, again: bool, fell_back: bool) {
+fn fail(work: &mut Work<'_>, ending: &Ending) {
     let Some(update) = work.d.update().cloned() else { return };
     stop_watching(work);
     let reboot = update.reboot.clone();
@@ -502,22 +574,18 @@ fn fail(work: &mut Work<'_>, update_status: UpdateStatus, reason: &str, again: b
         // Somebody waits for a reboot that is no longer the update's.
         work.change(Change::Reboot(reboot));
     }
-    let state = match again {
+    let state = match ending.again {
         true => FirmwareState::Downloaded,
         false => FirmwareState::Idle,
     };
-    status(work, state, update_status);
+    status(work, state, ending.status);
     work.effect(Effect::Marker(None));
-    if !again {
-        work.effect(Effect::Discard);
+    if !ending.again {
+        super::discard(work);
     }
-    tell(work, Topic::Update, &format!("the firmware was not updated: {reason}"));
-    if fell_back {
-        // After a fall-back GRUB's scheme says bad of both, and the next plain reboot would land in the failed one.
-        work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into()), (Mark::Bad, update.to_slot)];
-    } else {
-        keep_good(work);
-    }
+    let text = format!("the firmware was not updated: {}", ending.reason);
+    tell(work, Topic::Update, &text);
+    keep_good(work);
 }
 
 /// What is left to do when no update is under way: the marks.
@@ -527,9 +595,7 @@ fn after_the_end(work: &mut Work<'_>) {
         work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into())];
     }
     if !work.v.firmware.update.marks.is_empty() {
-        let marks = work.v.firmware.update.marks.clone();
-        let op = step(work, Step::Settle);
-        work.begin(After::Mark(op, marks));
+        settle(work);
     }
 }
 
@@ -584,10 +650,11 @@ pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let running = &work.v.firmware.update;
     let settled = running.verdict.as_ref().and_then(|(verdict, since)| match verdict {
         Verdict::Pending(_) => None,
-        Verdict::Good if missing(work).is_some() || running.step.is_some() => None,
+        _ if running.confirmed || running.step.is_some() => None,
+        Verdict::Good if missing(work).is_some() => None,
         Verdict::Good | Verdict::Bad(_) => Some(*since + SETTLED),
     });
-    let trial = on_trial(work).then_some(work.settings.firmware.trial);
+    let trial = (on_trial(work) && !running.confirmed).then_some(work.settings.firmware.trial);
     let next = running.not_before.filter(|_| running.step.is_none());
     let settled = settled
         .filter(|_| on_trial(work))

@@ -1,6 +1,6 @@
 //! The download: fetched, hashed, and looked at by RAUC before the service is told that it is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{RESERVE, Teller, connect};
@@ -74,11 +74,29 @@ pub(super) async fn fetch(download: &Download, teller: &Teller) -> DownloadEnd {
         return failed(status(&failure), failure.text);
     }
     teller.progress("downloaded; RAUC checks the signature".into());
-    match look(download).await {
+    looked(&download.file).await
+}
+
+/// Takes what somebody on the device has handed over.
+pub(super) async fn take_over(from: &Path, to: &Path) -> DownloadEnd {
+    match tokio::fs::rename(from, to).await {
+        Ok(()) => {}
+        // A restart came between this and the end.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && to.exists() => {}
+        Err(error) => {
+            let text = format!("the file that was handed over is not there: {error}");
+            return failed(UpdateStatus::UnsupportedImage, text);
+        }
+    }
+    looked(to).await
+}
+
+async fn looked(bundle: &Path) -> DownloadEnd {
+    match look(bundle).await {
         Ok(()) => DownloadEnd::Done,
         Err((status, message)) => {
             // It is whole, and still nothing that could ever be installed here.
-            if let Err(error) = Download::discard(&download.file).await {
+            if let Err(error) = Download::discard(bundle).await {
                 tracing::warn!("the refused image could not be removed: {error}");
             }
             failed(status, message)
@@ -100,7 +118,7 @@ fn status(failure: &Failure) -> UpdateStatus {
 }
 
 /// RAUC's word on the image: a signature that it knows, and made for this hardware.
-pub(super) async fn look(download: &Download) -> Result<(), (UpdateStatus, String)> {
+pub(super) async fn look(bundle: &Path) -> Result<(), (UpdateStatus, String)> {
     let mut last = String::new();
     for attempt in 0..LOOKS {
         if attempt > 0 {
@@ -113,7 +131,7 @@ pub(super) async fn look(download: &Download) -> Result<(), (UpdateStatus, Strin
                 continue;
             }
         };
-        let bundle = match rauc.inspect(&download.file).await {
+        let said = match rauc.inspect(bundle).await {
             Ok(bundle) => bundle,
             Err(InspectError::Signature(text)) => {
                 let text = format!("RAUC does not accept the signature: {text}");
@@ -131,11 +149,11 @@ pub(super) async fn look(download: &Download) -> Result<(), (UpdateStatus, Strin
             }
         };
         return match rauc.compatible().await {
-            Ok(compatible) if compatible == bundle.compatible => Ok(()),
+            Ok(compatible) if compatible == said.compatible => Ok(()),
             Ok(compatible) => {
                 let text = format!(
                     "the image is made for {:?}, and this device is {compatible:?}",
-                    bundle.compatible
+                    said.compatible
                 );
                 Err((UpdateStatus::UnsupportedImage, text))
             }

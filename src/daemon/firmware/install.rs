@@ -1,5 +1,7 @@
 //! The installation: the image is checked once more, and RAUC writes it.
 
+use std::path::Path;
+
 use super::{Teller, connect, fetch};
 use crate::agent::InstallEnd;
 use crate::host::download::{Download, FailureKind};
@@ -14,10 +16,18 @@ fn failed(status: UpdateStatus, message: String, again: bool) -> InstallEnd {
     InstallEnd::Failed { status, message, again }
 }
 
-pub(super) async fn install(download: &Download, transaction: &str, teller: &Teller) -> InstallEnd {
+/// `download` is how the image came; what was handed over on the device came without one.
+pub(super) async fn install(
+    download: Option<&Download>,
+    bundle: &Path,
+    transaction: &str,
+    teller: &Teller,
+) -> InstallEnd {
     teller.progress("checking the downloaded firmware".into());
     // The file is there, so nothing is fetched; a file that was damaged since is.
-    if let Err(failure) = download.run(|_| ()).await {
+    if let Some(download) = download
+        && let Err(failure) = download.run(|_| ()).await
+    {
         let status = match failure.kind {
             FailureKind::NoSpace => UpdateStatus::OutOfMemory,
             FailureKind::ConnectionLost => UpdateStatus::ConnectionLost,
@@ -26,7 +36,7 @@ pub(super) async fn install(download: &Download, transaction: &str, teller: &Tel
         };
         return failed(status, failure.text, false);
     }
-    if let Err((status, message)) = fetch::look(download).await {
+    if let Err((status, message)) = fetch::look(bundle).await {
         return failed(status, message, false);
     }
     let rauc = match connect().await {
@@ -34,7 +44,7 @@ pub(super) async fn install(download: &Download, transaction: &str, teller: &Tel
         Err(reason) => return failed(UpdateStatus::UnsupportedImage, reason, true),
     };
     let end = rauc
-        .install(&download.file, Some(transaction), |progress| tell(teller, &progress))
+        .install(bundle, Some(transaction), |progress| tell(teller, &progress))
         .await;
     told(end)
 }

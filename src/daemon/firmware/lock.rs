@@ -12,55 +12,60 @@ use crate::host::logind::Logind;
 /// Its name in the store.
 const NAME: &str = "installing";
 
-/// The lock, when it is held.
-#[derive(Debug, Default)]
-pub(in crate::daemon) struct Lock {
+/// The lock of a run before, which systemd gave back at the start.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::daemon) struct Inherited(RawFd);
+
+impl Inherited {
+    /// What is in the store.
+    pub(super) fn find() -> Option<Self> {
+        let mut given = sd_notify::listen_fds_with_names().ok()?;
+        given.find(|(_, name)| name == NAME).map(|(fd, _)| Inherited(fd))
+    }
+
+    pub(super) fn release(self) {
+        notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(NAME)]);
+        if let Err(error) = nix::unistd::close(self.0) {
+            tracing::debug!("the lock of the run before could not be closed: {error}");
+        }
+    }
+}
+
+/// The lock, held until it is released. Without it the installation goes on all the same: an update that is cut short
+/// falls back.
+pub(super) struct Lock {
     own: Option<OwnedFd>,
-    /// From the run before; systemd gave it back at the start.
-    inherited: Option<RawFd>,
+    inherited: Option<Inherited>,
 }
 
 impl Lock {
-    /// What an earlier run left in the store.
-    pub(in crate::daemon) fn inherited() -> Self {
-        let given = sd_notify::listen_fds_with_names().ok();
-        let ours = given.and_then(|mut given| given.find(|(_, name)| name == NAME));
-        Lock {
-            own: None,
-            inherited: ours.map(|(fd, _)| fd),
+    /// Takes over the one of the run before, or takes a new one.
+    pub(super) async fn take(inherited: Option<Inherited>) -> Self {
+        if inherited.is_some() {
+            return Lock { own: None, inherited };
         }
-    }
-
-    pub(super) fn is_held(&self) -> bool {
-        self.own.is_some() || self.inherited.is_some()
-    }
-
-    /// Without it the installation goes on all the same: an update that is cut short falls back.
-    pub(super) async fn take(&mut self) {
-        if self.is_held() {
-            return;
-        }
-        match ask().await {
+        let own = match ask().await {
             Ok(lock) => {
                 let states = [NotifyState::FdStore, NotifyState::FdName(NAME)];
                 if let Err(error) = sd_notify::notify_with_fds(&states, &[lock.as_fd()]) {
                     tracing::debug!("systemd does not keep the lock on shutdown: {error}");
                 }
-                self.own = Some(lock);
+                Some(lock)
             }
             Err(error) => {
                 tracing::warn!("no lock on shutdown while the firmware is installed: {error}");
+                None
             }
-        }
+        };
+        Lock { own, inherited: None }
     }
 
-    pub(super) fn release(&mut self) {
-        notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(NAME)]);
-        self.own = None;
-        if let Some(fd) = self.inherited.take()
-            && let Err(error) = nix::unistd::close(fd)
-        {
-            tracing::debug!("the lock of the run before could not be closed: {error}");
+    /// Before anybody is told: Debian 13 refuses a reboot to the holder of a lock, too.
+    pub(super) fn release(self) {
+        if let Some(inherited) = self.inherited {
+            inherited.release();
+        } else if self.own.is_some() {
+            notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(NAME)]);
         }
     }
 }

@@ -25,6 +25,8 @@ fn put(folder: &Path, marker: &Marker) -> io::Result<()> {
     if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
         return Ok(());
     }
+    // A new trial: what was said of an earlier one is not about it.
+    remove(&folder.join("fallback"))?;
     let new: PathBuf = folder.join("trial.new");
     std::fs::write(&new, text)?;
     std::fs::File::open(&new)?.sync_all()?;

@@ -27,8 +27,10 @@ use crate::host::bus::Bus;
 use crate::host::download::Download;
 use crate::host::rauc::{self, Rauc};
 use crate::protocol::firmware::UpdateStatus;
-use lock::Lock;
+use lock::{Inherited, Lock};
 
+/// How the brain names an image that was handed over on the device.
+const HANDED_OVER: &str = "file:";
 /// Room that a download leaves on the state disk, in bytes.
 const RESERVE: u64 = 64 * 1024 * 1024;
 /// RAUC may have to be started first, and the host may be busy with its boot.
@@ -37,6 +39,11 @@ const RAUC_LIMIT: Duration = Duration::from_secs(20);
 /// Where the image is kept.
 fn file(folder: &Path) -> PathBuf {
     folder.join("firmware").join("bundle.raucb")
+}
+
+/// Where a file that somebody on the device hands over arrives.
+pub(super) fn inbox(folder: &Path) -> PathBuf {
+    folder.join("firmware").join("handed-over")
 }
 
 /// What runs, and how far it is.
@@ -48,7 +55,8 @@ pub(super) struct Tasks {
     inhibitors: Option<JoinHandle<()>>,
     /// How far the download or the installation is, in words.
     pub(super) progress: Option<String>,
-    lock: Lock,
+    /// The lock on shutdown of the run before, until it is known whether RAUC is still at work.
+    inherited: Option<Inherited>,
     window_open: bool,
 }
 
@@ -56,7 +64,7 @@ impl Tasks {
     /// Nothing runs yet; the lock may be one of the run before.
     pub(super) fn new() -> Self {
         Tasks {
-            lock: Lock::inherited(),
+            inherited: Inherited::find(),
             ..Tasks::default()
         }
     }
@@ -97,6 +105,15 @@ impl Daemon {
 
     pub(super) fn download(&mut self, op: OpId, image: &Image) {
         let teller = self.teller();
+        if image.uri.starts_with(HANDED_OVER) {
+            let (from, to) = (inbox(&self.folder), file(&self.folder));
+            let task = tokio::spawn(async move {
+                let end = fetch::take_over(&from, &to).await;
+                teller.event(Event::Downloaded { op, end }).await;
+            });
+            self.firmware.download.replace(task);
+            return;
+        }
         match self.to_fetch(image) {
             Ok(download) => {
                 let task = tokio::spawn(async move {
@@ -121,24 +138,31 @@ impl Daemon {
         }
     }
 
-    pub(super) async fn install(&mut self, op: OpId, image: &Image, transaction: String) {
-        self.firmware.lock.take().await;
-        let teller = self.teller();
-        let download = self.to_fetch(image);
+    pub(super) fn install(&mut self, op: OpId, image: &Image, transaction: String) {
+        let (teller, inherited) = (self.teller(), self.firmware.inherited.take());
+        let download = match image.uri.starts_with(HANDED_OVER) {
+            // RAUC's signature is all that there is to check it by.
+            true => Ok(None),
+            false => self.to_fetch(image).map(Some),
+        };
+        let bundle = file(&self.folder);
         tokio::spawn(async move {
+            let lock = Lock::take(inherited).await;
             let end = match download {
-                Ok(download) => install::install(&download, &transaction, &teller).await,
+                Ok(download) => install::install(download.as_ref(), &bundle, &transaction, &teller).await,
                 Err(message) => install::refused(message),
             };
+            lock.release();
             teller.event(Event::Installed { op, end }).await;
         });
     }
 
-    pub(super) async fn rejoin(&mut self, op: OpId) {
-        self.firmware.lock.take().await;
-        let teller = self.teller();
+    pub(super) fn rejoin(&mut self, op: OpId) {
+        let (teller, inherited) = (self.teller(), self.firmware.inherited.take());
         tokio::spawn(async move {
+            let lock = Lock::take(inherited).await;
             let end = install::rejoin(&teller).await;
+            lock.release();
             teller.event(Event::Installed { op, end }).await;
         });
     }
@@ -178,14 +202,14 @@ impl Daemon {
         }
     }
 
-    /// What the brain is not told of by a task: an installation's end frees the lock, a reboot that waits is told of
-    /// locks and of the time of day.
+    /// What hangs on the brain's state and not on one of its effects: the lock of an installation that is over, the locks
+    /// and the time of day that a reboot waits for.
     pub(super) fn firmware_follow_up(&mut self) {
         let Some(agent) = &self.agent else { return };
         let installing = agent.installing();
         let waiting = agent.awaits_reboot();
-        if !installing && self.firmware.lock.is_held() {
-            self.firmware.lock.release();
+        if !installing && let Some(lock) = self.firmware.inherited.take() {
+            lock.release();
         }
         if !installing && self.firmware.download.as_ref().is_none_or(JoinHandle::is_finished) {
             self.firmware.progress = None;

@@ -48,6 +48,8 @@ pub fn booted_version(slots: &[Slot]) -> Option<String> {
     slots
         .iter()
         .find(|slot| slot.booted)
+        // From 1.11 on, RAUC writes the version down before it has written the slot.
+        .filter(|slot| slot.status.as_deref().is_none_or(|status| status == "ok"))
         .and_then(|slot| slot.bundle_version.clone())
 }
 

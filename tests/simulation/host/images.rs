@@ -16,6 +16,8 @@ pub enum Content {
     DoesNotBoot,
     /// It boots, and its agent does not start.
     NoAgent,
+    /// Its agent begins the trial, and then dies for good.
+    AgentDies,
     /// One of its units fails.
     UnitFails,
     /// Its agent does not reach the service.
@@ -50,6 +52,7 @@ impl Image {
                 Content::Good,
                 Content::DoesNotBoot,
                 Content::NoAgent,
+                Content::AgentDies,
                 Content::UnitFails,
                 Content::NoNetwork,
                 Content::Crashes,
@@ -85,7 +88,15 @@ impl World {
             _ if self.quiet || self.plan.server_is_good => 0,
             kind => kind,
         };
-        self.at(at, Happening::Fetched { run, op, uri: image.uri, kind });
+        self.at(
+            at,
+            Happening::Fetched {
+                run,
+                op,
+                uri: image.uri,
+                kind,
+            },
+        );
     }
 
     pub fn fetched(&mut self, run: u64, op: OpId, uri: String, kind: u64) {
@@ -103,7 +114,13 @@ impl World {
                 self.counts.add(Thing::Downloaded);
                 note!(self, "{uri} is on the data partition");
                 self.device.host.file = Some(uri);
-                return self.agent_handles(Event::Downloaded { op, end: DownloadEnd::Done }, None);
+                return self.agent_handles(
+                    Event::Downloaded {
+                        op,
+                        end: DownloadEnd::Done,
+                    },
+                    None,
+                );
             }
         };
         self.counts.add(thing);

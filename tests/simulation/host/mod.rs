@@ -8,10 +8,11 @@ mod trial;
 
 use iotdm::agent::Verdict;
 use iotdm::agent::effect::Marker;
+use iotdm::agent::firmware::record::Phase;
 
+use crate::counts::Thing;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
-use crate::counts::Thing;
 pub use bootloader::BootLoader;
 pub use images::{Content, Image, address};
 pub use rauc::Rauc;
@@ -75,7 +76,8 @@ impl Host {
 impl World {
     /// The kernel of a slot comes up: the boot loader has chosen it, or somebody at the console.
     pub fn host_boots(&mut self) {
-        let by_hand = !self.quiet && self.device.disk.durable.update().is_some() && self.random.one_in(self.plan.rescue);
+        let by_hand =
+            !self.quiet && self.device.disk.durable.update().is_some() && self.random.one_in(self.plan.rescue);
         let host = &mut self.device.host;
         if by_hand {
             self.counts.add(Thing::Rescue);
@@ -88,7 +90,12 @@ impl World {
                 self.counts.add(Thing::Panic);
             }
         }
-        note!(self, "{} boots: {:?}", SLOTS[self.device.host.booted], self.device.host.image());
+        note!(
+            self,
+            "{} boots: {:?}",
+            SLOTS[self.device.host.booted],
+            self.device.host.image()
+        );
         self.health_begins();
         self.fall_back_watches();
         let boot = self.device.boot;
@@ -107,6 +114,17 @@ impl World {
         let booted = self.device.host.booted;
         if self.device.is_up_in(boot) && booted != RESCUE {
             self.device.host.boot_loader.mark(booted, true);
+        }
+    }
+
+    /// Whether the agent of this image starts, or goes on.
+    pub fn has_agent(&self) -> bool {
+        let durable = &self.device.disk.durable;
+        let on_trial = durable.update().is_some_and(|update| update.phase == Phase::Trial);
+        match self.device.host.image().content {
+            Content::NoAgent => false,
+            Content::AgentDies => !on_trial,
+            _ => true,
         }
     }
 

@@ -92,7 +92,14 @@ impl World {
     pub fn host_is_surveyed(&mut self, run: u64, op: OpId, purpose: Purpose) {
         let at = self.now + self.random.skewed(0, 3000);
         let found = self.survey(purpose);
-        self.at(at, Happening::Surveyed { run, op, found: Box::new(found) });
+        self.at(
+            at,
+            Happening::Surveyed {
+                run,
+                op,
+                found: Box::new(found),
+            },
+        );
     }
 
     fn survey(&mut self, purpose: Purpose) -> Result<Survey, String> {
@@ -143,7 +150,15 @@ impl World {
         self.check_install(&image.uri, &transaction);
         let run = self.agent_run();
         let at = self.now + self.random.skewed(5, 60_000);
-        self.at(at, Happening::RaucIsAsked { run, op, uri: image.uri, transaction });
+        self.at(
+            at,
+            Happening::RaucIsAsked {
+                run,
+                op,
+                uri: image.uri,
+                transaction,
+            },
+        );
     }
 
     pub fn rauc_is_asked(&mut self, run: u64, op: OpId, uri: &str, transaction: String) {
@@ -153,9 +168,18 @@ impl World {
         self.check_file(uri);
         if !self.quiet && self.random.one_in(self.plan.rauc_fails) {
             self.counts.add(Thing::InstallRefused);
-            let status = self.random.pick(&[UpdateStatus::VerificationFailed, UpdateStatus::UnsupportedImage]);
+            let status = self
+                .random
+                .pick(&[UpdateStatus::VerificationFailed, UpdateStatus::UnsupportedImage]);
             let message = "RAUC refuses the bundle".to_owned();
-            return self.install_ends(Some((run, op)), InstallEnd::Failed { status, message, again: false });
+            return self.install_ends(
+                Some((run, op)),
+                InstallEnd::Failed {
+                    status,
+                    message,
+                    again: false,
+                },
+            );
         }
         let image = self.image_at(uri);
         self.messages += 1;
@@ -168,7 +192,10 @@ impl World {
         );
         let to = 1 - host.booted;
         host.rauc.slots[to] = Slot {
-            image: Image { content: Content::Torn, ..image },
+            image: Image {
+                content: Content::Torn,
+                ..image
+            },
             complete: false,
             count: host.rauc.slots[to].count,
             transaction: None,
@@ -198,7 +225,9 @@ impl World {
 
     /// It dies, or gives up (`gently`).
     pub fn rauc_dies(&mut self, number: u64, gently: bool) {
-        let Some(installation) = self.installation(number) else { return };
+        let Some(installation) = self.installation(number) else {
+            return;
+        };
         let waiter = installation.waiter;
         self.device.host.rauc.installing = None;
         let end = if gently {
@@ -217,7 +246,9 @@ impl World {
     }
 
     pub fn slot_is_written(&mut self, number: u64) {
-        let Some(installation) = self.installation(number) else { return };
+        let Some(installation) = self.installation(number) else {
+            return;
+        };
         let (to, image, transaction) = (installation.to, installation.image, installation.transaction.clone());
         let slot = &mut self.device.host.rauc.slots[to];
         *slot = Slot {
@@ -236,7 +267,9 @@ impl World {
     }
 
     pub fn slot_is_activated(&mut self, number: u64) {
-        let Some(installation) = self.installation(number) else { return };
+        let Some(installation) = self.installation(number) else {
+            return;
+        };
         let (to, waiter) = (installation.to, installation.waiter);
         let host = &mut self.device.host;
         host.boot_loader.activate(to);
@@ -293,7 +326,16 @@ impl World {
         let run = self.agent_run();
         let boot = self.device.boot;
         let at = self.now + self.random.skewed(1, 10_000);
-        self.at(at, Happening::MarkIsMade { boot, run, op, marks, index: 0 });
+        self.at(
+            at,
+            Happening::MarkIsMade {
+                boot,
+                run,
+                op,
+                marks,
+                index: 0,
+            },
+        );
     }
 
     pub fn mark_is_made(&mut self, boot: u32, run: u64, op: OpId, marks: Vec<(Mark, String)>, index: usize) {
@@ -331,9 +373,25 @@ impl World {
             let result = Err("it does not stick".to_owned());
             self.at(at, Happening::Marked { run, op, result });
         } else if index + 1 < marks.len() {
-            self.at(at, Happening::MarkIsMade { boot, run, op, marks, index: index + 1 });
+            self.at(
+                at,
+                Happening::MarkIsMade {
+                    boot,
+                    run,
+                    op,
+                    marks,
+                    index: index + 1,
+                },
+            );
         } else {
-            self.at(at, Happening::Marked { run, op, result: Ok(()) });
+            self.at(
+                at,
+                Happening::Marked {
+                    run,
+                    op,
+                    result: Ok(()),
+                },
+            );
         }
     }
 

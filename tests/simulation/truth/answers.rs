@@ -65,8 +65,7 @@ impl World {
         if rc == 202 {
             let rebooted = request.handled_in.is_some_and(|first| first < boot);
             assert!(
-                !request.reboot || 
-                rebooted || self.truth.accepted_in == Some(boot),
+                !request.reboot || rebooted || self.truth.accepted_in == Some(boot),
                 "202 although logind has not accepted"
             );
             assert!(
@@ -115,7 +114,9 @@ impl World {
                 let request = self.truth.requests.get_mut(response.req_id.as_str());
                 let request = request.expect("only requests are answered");
                 let before = request.at_broker.replace(response.rc.0);
-                let happened = request.reboot && response.rc.0 == 202 && request.handled_in.is_some_and(|first| first < message.boot);
+                let happened = request.reboot
+                    && response.rc.0 == 202
+                    && request.handled_in.is_some_and(|first| first < message.boot);
                 // A service that has had an answer is past this: the request is accepted, or over (a reboot that did
                 // not happen, of which a power cut took the record, and which the next boot then takes for done).
                 assert!(

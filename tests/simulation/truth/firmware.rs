@@ -6,7 +6,7 @@ use iotdm::agent::firmware::record::{Phase, Update};
 use iotdm::agent::{Durable, Survey, Verdict};
 
 use crate::counts::Thing;
-use crate::host::{RESCUE, SLOTS};
+use crate::host::{Content, RESCUE, SLOTS};
 use crate::world::{World, note};
 
 /// How something ended that the service had asked for.
@@ -51,6 +51,12 @@ impl World {
             (Some(update), None) => self.update_ended(update, after, described),
             (None, None) => self.download_went_on(before, after, described),
         }
+        assert!(
+            after.observed.len() <= 8,
+            "more is observed than there is: {:?}",
+            after.observed
+        );
+        assert!(after.handled.len() <= 128, "more requests are remembered than can be");
         if after.firmware.state == 2 {
             let uri = after.firmware.uri.clone();
             assert!(
@@ -91,9 +97,17 @@ impl World {
             End::Success => {
                 self.counts.add(Thing::UpdateSucceeded);
                 assert_eq!(host.booted, to, "success, and the old slot runs");
-                assert_ne!(update.boot_id, format!("boot-{}", self.device.boot), "success without a reboot");
+                assert_ne!(
+                    update.boot_id,
+                    format!("boot-{}", self.device.boot),
+                    "success without a reboot"
+                );
                 let slot = &host.rauc.slots[to];
-                assert_eq!(slot.transaction.as_ref(), Some(&update.transaction), "the slot has another image");
+                assert_eq!(
+                    slot.transaction.as_ref(),
+                    Some(&update.transaction),
+                    "the slot has another image"
+                );
                 assert!(host.boot_loader.is_good(to), "success, and the slot is not marked good");
                 self.truth.firmware.runs = after.firmware.uri.clone();
             }
@@ -103,7 +117,8 @@ impl World {
                 if stays {
                     self.counts.add(Thing::DoesNotLeave);
                 }
-                assert!(stays || host.booted != to, "failure, and the new slot runs");
+                let new = host.rauc.slots[to].transaction.as_ref() == Some(&update.transaction);
+                assert!(stays || host.booted != to || !new, "failure, and the new slot runs");
             }
         }
         if let Some(request) = request {
@@ -121,7 +136,8 @@ impl World {
             ((0, _), (1, 0)) => {
                 let mut handled = after.handled.iter().rev();
                 let youngest = handled.find(|handled| handled.key.op == "firmware_download");
-                let accepted = youngest.filter(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
+                let accepted =
+                    youngest.filter(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
                 self.truth.firmware.download = accepted.map(|handled| handled.req_id.clone());
             }
             ((1, 0), (2, 0) | (0, 2..=6)) => {
@@ -142,7 +158,10 @@ impl World {
     /// RAUC is to be asked: that is on the disk, and the outer fall-back knows.
     pub fn check_install(&mut self, uri: &str, transaction: &str) {
         let update = self.device.disk.durable.update().expect("an update is on the disk");
-        assert_eq!((update.phase, update.transaction.as_str()), (Phase::Installing, transaction));
+        assert_eq!(
+            (update.phase, update.transaction.as_str()),
+            (Phase::Installing, transaction)
+        );
         let marker = self.device.host.marker.as_ref();
         assert_eq!(
             marker.map(|marker| &marker.slot),
@@ -160,8 +179,10 @@ impl World {
     /// The agent goes on to mark slots.
     pub fn check_marks(&mut self, marks: &[(Mark, String)]) {
         let update = self.device.disk.durable.update();
-        let Some(update) = update.filter(|update| update.phase == Phase::Trial) else { return };
-        if marks[0].0 != Mark::Good || self.agent_is_unsaved() {
+        let Some(update) = update.filter(|update| update.phase == Phase::Trial) else {
+            return;
+        };
+        if !matches!(marks, [(Mark::Good, _)]) || self.agent_is_unsaved() {
             return;
         }
         assert_eq!(SLOTS[self.device.host.booted], update.to_slot);
@@ -188,7 +209,9 @@ impl World {
     /// Which row of the outcome table this is.
     pub fn count_outcome(&mut self, survey: &Survey) {
         let boot_id = format!("boot-{}", self.device.boot);
-        let Some(update) = self.device.disk.durable.update() else { return };
+        let Some(update) = self.device.disk.durable.update() else {
+            return;
+        };
         let outcome = decide(update, &boot_id, survey);
         let here = update.boot_id == boot_id;
         let in_new = survey.booted.as_ref() == Some(&update.to_slot);
@@ -205,6 +228,7 @@ impl World {
             (Phase::Trial, Outcome::Leave) => Thing::RowTrialGivenUp,
             (Phase::RollingBack, Outcome::Leave) => Thing::RowLeave,
             (_, Outcome::Failed { .. }) if here && in_new => Thing::RowConfused,
+            (Phase::Installing, Outcome::Failed { again: true, .. }) if in_new => Thing::RowNotWritten,
             (Phase::Installing, Outcome::Failed { again: true, .. }) if here => Thing::RowInterrupted,
             (Phase::Installing, Outcome::Failed { again: true, .. }) => Thing::RowInterruptedByBoot,
             (Phase::Installing, Outcome::Failed { .. }) if note => Thing::RowUnrecordedOuter,
@@ -232,6 +256,9 @@ impl World {
         }
         if self.plan.firmware {
             assert_ne!(host.booted, RESCUE);
+        }
+        // An image that was marked good from outside may be none.
+        if self.plan.firmware && host.image().content != Content::UnitFails {
             assert!(
                 host.boot_loader.is_good(host.booted) && host.boot_loader.next() == host.booted,
                 "what runs does not go on running: {host:?}"

@@ -14,7 +14,9 @@ pub struct Observation {
     asked: std::collections::BTreeMap<String, bool>,
     /// What was last answered: observed, or no longer.
     observed: bool,
-    /// A cancel was answered on a full disk, and the process died: it is forgotten.
+    /// A cancel was answered, and the disk does not have it.
+    unsaved: bool,
+    /// The process has died since: it is forgotten.
     forgotten: bool,
 }
 
@@ -38,12 +40,13 @@ impl World {
         if let Some(observe) = asked.copied().filter(|_| response.rc.0 == 200) {
             self.truth.observation.observed = observe;
             self.truth.observation.forgotten = false;
+            self.truth.observation.unsaved = !observe && !self.device.disk.durable.observed.is_empty();
         }
     }
 
     /// The process dies with something that the disk did not take.
     pub fn observation_died(&mut self) {
-        self.truth.observation.forgotten = true;
+        self.truth.observation.forgotten |= self.truth.observation.unsaved;
     }
 
     /// The agent hands a notify to its session.
@@ -54,7 +57,9 @@ impl World {
         let process = self.device.process.as_ref().expect("it publishes");
         assert!(process.agent.status().managed, "notified before manage is answered");
         let (report, _) = Report::parse(ToService::Notify, &message.payload).expect("the agent's own notify");
-        let Report::Notify(fields) = report else { panic!("a notify is a notify") };
+        let Report::Notify(fields) = report else {
+            panic!("a notify is a notify")
+        };
         let durable = &self.device.disk.durable;
         let firmware = durable.firmware.value();
         for field in fields {
@@ -65,7 +70,11 @@ impl World {
             );
             assert_eq!(field.field, "mgmt.firmware");
             for (member, value) in field.value.as_object().expect("an object") {
-                assert_eq!(Some(value), firmware.get(member), "{member} is told, and is not on the disk");
+                assert_eq!(
+                    Some(value),
+                    firmware.get(member),
+                    "{member} is told, and is not on the disk"
+                );
             }
         }
     }

@@ -56,7 +56,10 @@ impl World {
         }
         let request = self.truth.requests.get(row.req_id.as_str());
         let accepted = request.is_some_and(|request| request.answered == Some(202) && !request.refused);
-        let overridden = row.message.as_deref().is_some_and(|message| message.contains("overrides"));
+        let overridden = row
+            .message
+            .as_deref()
+            .is_some_and(|message| message.contains("overrides"));
         if accepted && !overridden && !self.truth.interrupted {
             assert_ne!(row.status, Status::Failure, "it was accepted and has happened: {row:?}");
         }
@@ -75,7 +78,7 @@ impl World {
             "not settled in the end: {status:?}"
         );
         assert_eq!((status.owed, status.answers_owed), (0, 0), "something is still owed");
-        assert_eq!(*process.agent.durable(), self.device.disk.written);
+        assert_eq!(*process.agent.durable(), *self.device.disk.durable);
         assert!(self.device.disk.outbox_is_empty(), "records are left in the outbox");
         for client in &self.clients {
             assert!(client.is_idle(), "something waits in a session: {client:?}");
@@ -97,7 +100,10 @@ impl World {
                 "{req_id} was acknowledged, and nothing else"
             );
             let answered = request.answered.is_some() && request.answered == request.at_broker;
-            assert!(answered || request.forgotten || request.gone, "{req_id} was not answered: {request:?}");
+            assert!(
+                answered || request.forgotten || request.gone,
+                "{req_id} was not answered: {request:?}"
+            );
             if let Some(first) = request.handled_in.filter(|_| request.reboot) {
                 assert!(
                     request.answered == request.on_disk || request.forgotten,

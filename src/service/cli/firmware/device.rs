@@ -1,5 +1,6 @@
 //! One device's way through a push: download, update, and what it says at the end.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::Push;
 use super::find;
 use super::show::{Phase, Progress};
 use super::source::Source;
-use crate::protocol::{Device, timestamp};
+use crate::protocol::Device;
 use crate::service::brain::DEFAULT_FIRMWARE_TIMEOUT;
 
 /// How long after its timeout the service may take to say so, and how long it may be away when something is asked.
@@ -51,6 +52,8 @@ pub(super) struct One<'a> {
     pub(super) device: &'a Device,
     /// What it ran before.
     pub(super) before: Option<String>,
+    /// The newest of its logs before; the device's clock need not be ours, so their times say nothing.
+    pub(super) last_log: Cell<u64>,
 }
 
 /// Why it cannot go on.
@@ -61,6 +64,7 @@ impl One<'_> {
     pub(super) async fn install(&self) -> Ended {
         let begun = Instant::now();
         let mut ended = Ended::default();
+        self.last_log.set(self.newest_log().await);
         match self.all(&mut ended).await {
             Ok(()) => {
                 ended.done = true;
@@ -229,34 +233,42 @@ impl One<'_> {
         if !row["accepted"].is_string() {
             return reason;
         }
-        match self.logged(row).await {
+        match self.logged().await {
             Some(logged) => format!("{reason}; its latest error log: {logged}"),
             None => reason,
         }
     }
 
-    async fn logged(&self, row: &Value) -> Option<String> {
-        let requested = row["requested"].as_str().and_then(timestamp::parse)?;
+    /// Its logs, newest first.
+    async fn logs(&self) -> Vec<Value> {
+        let logs = self.work.client.device(self.device, "/diag/logs").await;
+        logs.ok().and_then(|logs| logs.as_array().cloned()).unwrap_or_default()
+    }
+
+    async fn newest_log(&self) -> u64 {
+        self.logs().await.first().map_or(0, log_id)
+    }
+
+    async fn logged(&self) -> Option<String> {
         let give_up = Instant::now() + REASON;
         loop {
-            let logs = self.work.client.device(self.device, "/diag/logs").await.ok()?;
-            let late = Instant::now() >= give_up;
-            // Many devices say whole seconds: what such a one logged at once seems to be older than the request. It may
-            // be of the request before, too, so it only counts when nothing else comes.
-            let since = if late { requested / 1000 * 1000 } else { requested };
-            let newest = logs.as_array().into_iter().flatten().find(|log| {
-                let at = log["timestamp"].as_str().and_then(timestamp::parse);
-                log["severity"] == 2 && at.is_some_and(|at| at >= since)
-            });
+            let logs = self.logs().await;
+            let new = |log: &&Value| log["severity"] == 2 && log_id(log) > self.last_log.get();
+            let newest = logs.iter().find(new);
             if let Some(log) = newest {
                 return log["message"].as_str().map(str::to_owned);
             }
-            if late {
+            if Instant::now() >= give_up {
                 return None;
             }
             sleep(self.work.poll).await;
         }
     }
+}
+
+/// The service numbers logs as they come.
+fn log_id(log: &Value) -> u64 {
+    log["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(0)
 }
 
 /// `deviceInfo.fwVersion` of a device as the service shows it.

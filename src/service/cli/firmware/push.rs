@@ -1,5 +1,6 @@
 //! `iotdm firmware push`: takes devices through download and update, shows how far each is, and sums up.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(super) async fn push(client: &Client, output: &mut Output, push: &Push) -> R
         index,
         device,
         before,
+        last_log: Cell::new(0),
     });
     let mut ends = stream::iter(ones)
         .map(|one| async move { (one.index, one.install().await) })

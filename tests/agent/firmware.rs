@@ -37,7 +37,7 @@ fn confirmed() -> [(Mark, String); 2] {
 }
 
 /// The same, after the other slot was written.
-fn written(booted: &str) -> Survey {
+pub(crate) fn written(booted: &str) -> Survey {
     let mut survey = slots(booted);
     survey.slots[1].installed = Some("2024-05-01".into());
     survey
@@ -72,7 +72,7 @@ impl Driver {
         self.request("mgmt/initiate/firmware/update", req_id, "");
     }
 
-    fn surveyed(&mut self, survey: Survey) {
+    pub(crate) fn surveyed(&mut self, survey: Survey) {
         let (op, _) = *self.surveys.last().unwrap();
         self.event(Event::Surveyed { op, found: Ok(survey) });
     }
@@ -92,7 +92,7 @@ impl Driver {
         self.event(Event::Marked { op, result });
     }
 
-    fn health(&mut self, verdict: Verdict) {
+    pub(crate) fn health(&mut self, verdict: Verdict) {
         let op = self.watch.as_ref().unwrap().0;
         self.event(Event::Health { op, verdict });
     }
@@ -134,7 +134,7 @@ impl Driver {
     }
 
     /// Up in the new slot, with everything read that was asked for.
-    fn on_trial() -> Self {
+    pub(crate) fn on_trial() -> Self {
         let mut driver = Self::installed();
         driver.reboot_ends(RebootOutcome::Accepted);
         driver.answer_notifies(200);

@@ -983,6 +983,10 @@ fn rauc_is_not_asked_again_from_the_slot_that_it_was_to_write() {
     let mut driver = Driver::installing();
     driver.host_reboots("boot-2");
     driver.surveyed(slots("rootfs.1"));
-    assert_eq!(driver.installs.len(), 1, "it would write the slot that is to be left alone");
+    assert_eq!(
+        driver.installs.len(),
+        1,
+        "it would write the slot that is to be left alone"
+    );
     assert_eq!((driver.phase(), driver.firmware()), (None, (2, 5)));
 }

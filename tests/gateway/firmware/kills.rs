@@ -26,7 +26,8 @@ fn an_agent_that_is_killed_at_every_step_of_an_update_brings_it_to_one_good_end(
         site.kill_agent();
         site.wait_writing();
         site.kill_agent();
-        site.gateway.wait("it is managed again", || site.status()["agent"]["managed"] == true);
+        site.gateway
+            .wait("it is managed again", || site.status()["agent"]["managed"] == true);
         let supports = site.row()["mgmt"]["supports"].clone();
         assert_eq!(supports["firmwareActions"], true, "{suite}: it can, it is busy");
         site.let_write();

@@ -87,7 +87,7 @@ impl Driver {
         self.event(Event::Installed { op, end });
     }
 
-    fn marked(&mut self, result: Result<(), String>) {
+    pub(crate) fn marked(&mut self, result: Result<(), String>) {
         let op = self.marks.last().unwrap().0;
         self.event(Event::Marked { op, result });
     }

@@ -82,6 +82,7 @@ fn after_a_fall_back_the_old_agent_reads_what_the_newer_one_wrote_and_tells_the_
 
         driver.host_reboots("boot-3");
         driver.surveyed(written("rootfs.0"));
+        driver.marked(Ok(()));
         driver.connect(true);
         driver.answer_manage(200);
         assert_eq!(

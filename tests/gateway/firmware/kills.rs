@@ -20,7 +20,7 @@ fn an_agent_that_is_killed_at_every_step_of_an_update_brings_it_to_one_good_end(
             summary.contains("downloading firmware, ") && !summary.contains(" 0 %")
         });
         site.kill_agent();
-        let downloaded = "the firmware is downloaded and checked";
+        let downloaded = "the firmware is there, and RAUC accepts it";
         site.gateway
             .wait_long(LONG, "it is downloaded", || site.gateway.logged(downloaded) > 0);
         site.kill_agent();

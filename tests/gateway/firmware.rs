@@ -4,6 +4,7 @@
 mod away;
 mod fetch;
 mod kills;
+mod machine;
 mod newer;
 mod power;
 mod refused;

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
-mod emulator;
 mod files;
 mod firmware;
 mod harness;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::Settings;
 use super::durable::{Change, Wish};
 use super::effect::{CommandId, Effect, Level, PublishId, Reply, Topic};
-use super::{observation, outbox};
 use super::work::Work;
+use super::{observation, outbox};
 use crate::protocol::manage::{Manage, Supports};
 use crate::protocol::{Rc, Report, ReqId, Response};
 

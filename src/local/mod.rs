@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use client::{ClientError, ask, hand_over};
-pub use server::{Call, Server, listen};
+pub use server::{Call, Inbox, Server, listen};
 
 /// The longest line either side takes, in bytes.
 pub const MAX_LINE: usize = 256 * 1024;

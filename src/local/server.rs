@@ -31,6 +31,14 @@ pub struct Call {
     pub reply: oneshot::Sender<Reply>,
 }
 
+/// Where a file goes that a command hands over.
+pub struct Inbox {
+    /// The file; its folder is made.
+    pub file: PathBuf,
+    /// Whether there is room for so many bytes; if not, why.
+    pub room: Box<dyn Fn(u64) -> Result<(), String> + Send>,
+}
+
 /// The socket, for as long as this lives.
 #[derive(Debug)]
 pub struct Server {
@@ -65,7 +73,7 @@ impl Drop for Server {
 /// When the socket cannot be made.
 pub fn listen(
     path: &Path,
-    inbox: PathBuf,
+    inbox: Inbox,
     calls: mpsc::Sender<Call>,
     alive: impl Fn() + Send + 'static,
 ) -> io::Result<Server> {
@@ -93,7 +101,7 @@ pub fn listen(
 async fn accept(
     listener: UnixListener,
     clients: Arc<Semaphore>,
-    inbox: Arc<Mutex<PathBuf>>,
+    inbox: Arc<Mutex<Inbox>>,
     calls: mpsc::Sender<Call>,
     alive: impl Fn() + Send,
 ) {
@@ -119,7 +127,7 @@ async fn accept(
     }
 }
 
-async fn serve(stream: UnixStream, inbox: &Mutex<PathBuf>, calls: mpsc::Sender<Call>) -> io::Result<()> {
+async fn serve(stream: UnixStream, inbox: &Mutex<Inbox>, calls: mpsc::Sender<Call>) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     let mut line = Vec::new();
@@ -129,9 +137,12 @@ async fn serve(stream: UnixStream, inbox: &Mutex<PathBuf>, calls: mpsc::Sender<C
     let reply = match serde_json::from_slice(&line) {
         Ok(Request::FirmwareInstall { name, size }) => match inbox.try_lock() {
             // Held until the daemon has looked at the file, so that no other one takes its place.
-            Ok(inbox) => match take(&mut reading, size, &inbox).await {
-                Ok(()) => pass(Request::FirmwareInstall { name, size }, calls).await,
-                Err(error) => Reply::Failed(format!("the file could not be taken over: {error}")),
+            Ok(inbox) => match (inbox.room)(size) {
+                Err(reason) => Reply::Failed(reason),
+                Ok(()) => match take(&mut reading, size, &inbox.file).await {
+                    Ok(()) => pass(Request::FirmwareInstall { name, size }, calls).await,
+                    Err(error) => Reply::Failed(format!("the file could not be taken over: {error}")),
+                },
             },
             Err(_) => Reply::Failed("another file is being handed over just now".into()),
         },
@@ -195,11 +206,22 @@ mod tests {
     use super::*;
     use crate::local::{ClientError, ask};
 
+    fn inbox(folder: &tempfile::TempDir) -> Inbox {
+        let room = |size| match size <= 4 << 20 {
+            true => Ok(()),
+            false => Err("no room".to_owned()),
+        };
+        Inbox {
+            file: folder.path().join("inbox/file"),
+            room: Box::new(room),
+        }
+    }
+
     async fn serving() -> (tempfile::TempDir, PathBuf, Server, mpsc::Receiver<Call>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let (calls, receiver) = mpsc::channel(4);
-        let server = listen(&path, folder.path().join("inbox/file"), calls, || ()).unwrap();
+        let server = listen(&path, inbox(&folder), calls, || ()).unwrap();
         (folder, path, server, receiver)
     }
 
@@ -246,7 +268,7 @@ mod tests {
         let (folder, path, server, _calls) = serving().await;
         std::mem::forget(server);
         let (calls, _receiver) = mpsc::channel(4);
-        assert!(listen(&path, folder.path().join("file"), calls, || ()).is_ok());
+        assert!(listen(&path, inbox(&folder), calls, || ()).is_ok());
     }
 
     #[tokio::test]
@@ -269,6 +291,9 @@ mod tests {
         assert_eq!(reply, Reply::Done(serde_json::Value::Null));
         assert_eq!(std::fs::read(&inbox).unwrap(), std::fs::read(&given).unwrap());
         let _calls = answering.await.unwrap();
+        let file = tokio::fs::File::open(&given).await.unwrap();
+        let reply = crate::local::hand_over(&path, request(5 << 20), file).await.unwrap();
+        assert_eq!(reply, Reply::Failed("no room".into()));
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let mut line = serde_json::to_vec(&request(100)).unwrap();
         line.extend(b"\nshort");

@@ -37,7 +37,7 @@ fn confirmed() -> [(Mark, String); 2] {
 }
 
 /// The same, after the other slot was written.
-fn written(booted: &str) -> Survey {
+pub(crate) fn written(booted: &str) -> Survey {
     let mut survey = slots(booted);
     survey.slots[1].installed = Some("2024-05-01".into());
     survey
@@ -72,7 +72,7 @@ impl Driver {
         self.request("mgmt/initiate/firmware/update", req_id, "");
     }
 
-    fn surveyed(&mut self, survey: Survey) {
+    pub(crate) fn surveyed(&mut self, survey: Survey) {
         let (op, _) = *self.surveys.last().unwrap();
         self.event(Event::Surveyed { op, found: Ok(survey) });
     }
@@ -87,12 +87,12 @@ impl Driver {
         self.event(Event::Installed { op, end });
     }
 
-    fn marked(&mut self, result: Result<(), String>) {
+    pub(crate) fn marked(&mut self, result: Result<(), String>) {
         let op = self.marks.last().unwrap().0;
         self.event(Event::Marked { op, result });
     }
 
-    fn health(&mut self, verdict: Verdict) {
+    pub(crate) fn health(&mut self, verdict: Verdict) {
         let op = self.watch.as_ref().unwrap().0;
         self.event(Event::Health { op, verdict });
     }
@@ -134,7 +134,7 @@ impl Driver {
     }
 
     /// Up in the new slot, with everything read that was asked for.
-    fn on_trial() -> Self {
+    pub(crate) fn on_trial() -> Self {
         let mut driver = Self::installed();
         driver.reboot_ends(RebootOutcome::Accepted);
         driver.answer_notifies(200);
@@ -983,6 +983,10 @@ fn rauc_is_not_asked_again_from_the_slot_that_it_was_to_write() {
     let mut driver = Driver::installing();
     driver.host_reboots("boot-2");
     driver.surveyed(slots("rootfs.1"));
-    assert_eq!(driver.installs.len(), 1, "it would write the slot that is to be left alone");
+    assert_eq!(
+        driver.installs.len(),
+        1,
+        "it would write the slot that is to be left alone"
+    );
     assert_eq!((driver.phase(), driver.firmware()), (None, (2, 5)));
 }

@@ -1,9 +1,13 @@
 //! What released versions wrote, byte by byte: it is read for ever. A new version adds files here and changes none.
 
+use std::time::Duration;
+
 use iotdm::agent::durable::{Durable, RebootPhase, Wish};
-use iotdm::agent::{Agent, Event, OweId};
+use iotdm::agent::{Agent, Event, OweId, Verdict};
+use serde_json::{Value, json};
 
 use crate::driver::{Driver, settings};
+use crate::firmware::written;
 
 #[test]
 fn the_state_of_0_1_is_read_whole_and_written_back_as_it_was() {
@@ -39,4 +43,59 @@ fn the_outbox_of_0_1_is_sent() {
         3,
         "what a newer version wrote stays on the disk"
     );
+}
+
+/// A member that this version does not know, in every object of a document.
+fn add_a_member_everywhere(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.values_mut().for_each(add_a_member_everywhere);
+            object.insert("from_a_newer_version".into(), json!({"since": 2}));
+        }
+        Value::Array(values) => values.iter_mut().for_each(add_a_member_everywhere),
+        _ => {}
+    }
+}
+
+#[test]
+fn after_a_fall_back_the_old_agent_reads_what_the_newer_one_wrote_and_tells_the_outcome() {
+    for phase in ["trial", "rolling-back"] {
+        let mut driver = Driver::on_trial();
+        driver.connect(true);
+        driver.answer_manage(200);
+        if phase == "rolling-back" {
+            driver.health(Verdict::Bad("modbus.service has failed".into()));
+            driver.pass(Duration::from_secs(11));
+        }
+        let mut newer: Value = serde_json::from_slice(&driver.disk).unwrap();
+        assert_eq!(newer["exclusive"]["update"]["phase"], phase);
+        add_a_member_everywhere(&mut newer);
+        // Under "exclusive" stands what is under way, by its name: a name more would be something else.
+        newer["exclusive"]
+            .as_object_mut()
+            .unwrap()
+            .remove("from_a_newer_version");
+        // What was observed is told as it was told: a member more is a change that the service is owed.
+        let told = newer["observed"][0]["told"].as_object_mut().unwrap();
+        told.remove("from_a_newer_version");
+        driver.disk = newer.to_string().into_bytes();
+
+        driver.host_reboots("boot-3");
+        driver.surveyed(written("rootfs.0"));
+        driver.marked(Ok(()));
+        driver.connect(true);
+        driver.answer_manage(200);
+        assert_eq!(
+            driver.answer_notifies(200).last().unwrap()["updateStatus"],
+            5,
+            "{phase}"
+        );
+        assert_eq!(driver.on("add/diag/log").len(), 1, "{phase}: the reason is told");
+        let kept: Value = serde_json::from_slice(&driver.disk).unwrap();
+        assert_eq!(kept["exclusive"], Value::Null, "{phase}: it is over");
+        for path in ["", "/firmware", "/observed/0", "/handled/0"] {
+            let object = kept.pointer(path).unwrap();
+            assert_eq!(object["from_a_newer_version"]["since"], 2, "{phase}: {path}: {kept}");
+        }
+    }
 }

@@ -43,14 +43,10 @@ pub(crate) fn image(suite: &str, version: &str) -> Bundle {
     Bundle::new(suite, version).deb(&package())
 }
 
-/// The same; writing it stands still while the site says so ([`Site::hold_writing`]).
+/// The same; it stands still when the site says so: while it is written ([`Site::hold_writing`]), and on trial
+/// ([`Site::hold_trial`]) if `[firmware.trial] units` names `held.service`.
 pub(crate) fn slow_image(suite: &str, version: &str) -> Bundle {
-    image(suite, version).hook(WRITER)
-}
-
-/// The same, and so does its trial ([`Site::hold_trial`]), if `[firmware.trial] units` names `held.service`.
-pub(crate) fn held_image(suite: &str, version: &str) -> Bundle {
-    slow_image(suite, version).script(HELD)
+    image(suite, version).script(HELD).hook(WRITER)
 }
 
 /// A site whose gateway has two slots; `config` is its `[firmware]`.
@@ -60,8 +56,6 @@ pub(crate) fn site(suite: &str, config: &str) -> Site {
     gateway.sh(&format!("install -m 640 -g iotdm-agent /dev/null {path}"));
     let text = format!("[firmware]\nca_file = \"/etc/iotdm-agent/ca.pem\"\n{config}");
     gateway.write(path, &text);
-    // else so many reboots in a row would be taken for a loop
-    gateway.uptime(700);
     Site::of(gateway)
 }
 

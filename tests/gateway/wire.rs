@@ -13,14 +13,13 @@ use crate::site::Site;
 static COUNTER: AtomicU32 = AtomicU32::new(1);
 
 /// Hears what the gateway says, from its beginning on.
-pub(crate) struct Wire<'a> {
-    site: &'a Site,
+pub(crate) struct Wire {
     listener: Child,
     log: PathBuf,
 }
 
 impl Site {
-    pub(crate) fn wire(&self) -> Wire<'_> {
+    pub(crate) fn wire(&self) -> Wire {
         let log = self.path(&format!("wire-{}", COUNTER.fetch_add(1, Ordering::Relaxed)));
         let listen = || {
             let mut client = self.mosquitto_client("mosquitto_sub", "iotdm");
@@ -31,15 +30,11 @@ impl Site {
         assert!(listen().arg("-E").status().unwrap().success());
         let file = File::create(&log).unwrap();
         let listener = listen().stdout(Stdio::from(file)).spawn().unwrap();
-        Wire {
-            site: self,
-            listener,
-            log,
-        }
+        Wire { listener, log }
     }
 }
 
-impl Wire<'_> {
+impl Wire {
     /// What was heard so far: the end of the topic and the message.
     fn heard(&self) -> Vec<(String, Value)> {
         let text = std::fs::read_to_string(&self.log).unwrap();
@@ -52,32 +47,32 @@ impl Wire<'_> {
         lines.collect()
     }
 
-    /// `state` and `updateStatus` of the firmware, in the order in which the service was told of them. One that was told
-    /// twice under the same request id counts once.
-    pub(crate) fn told(&self) -> Vec<(Option<u64>, Option<u64>)> {
+    /// Each `updateStatus` that the service was told of, but for 1, "in progress": how downloads and updates ended. One
+    /// that was told twice under the same request id counts once.
+    pub(crate) fn ends(&self) -> Vec<u64> {
         let mut seen = Vec::new();
-        let mut told = Vec::new();
+        let mut ends = Vec::new();
         for (kind, message) in self.heard() {
             if kind != "notify" || seen.contains(&message["reqId"]) {
                 continue;
             }
             seen.push(message["reqId"].clone());
-            let value = &message["d"]["fields"][0]["value"];
-            told.push((value["state"].as_u64(), value["updateStatus"].as_u64()));
+            let status = message["d"]["fields"][0]["value"]["updateStatus"].as_u64();
+            ends.extend(status.filter(|status| *status != 1));
         }
-        told
+        ends
     }
 
     /// Asks the gateway for something, and waits for its answer: the code and the reason.
-    pub(crate) fn ask(&self, operation: &str, d: Value) -> (u64, String) {
+    pub(crate) fn ask(&self, site: &Site, operation: &str, d: Value) -> (u64, String) {
         let id = format!("wire-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let mut request = json!({"reqId": id});
         if !d.is_null() {
             request["d"] = d;
         }
-        self.site.publish(operation, &request.to_string());
+        site.publish(operation, &request.to_string());
         let mut answer = None;
-        self.site.gateway.wait(&format!("{operation} is answered"), || {
+        site.gateway.wait(&format!("{operation} is answered"), || {
             let heard = self.heard();
             let found = heard
                 .iter()
@@ -91,7 +86,7 @@ impl Wire<'_> {
     }
 }
 
-impl Drop for Wire<'_> {
+impl Drop for Wire {
     fn drop(&mut self) {
         // It may have ended with the broker.
         let _ = self.listener.kill();

@@ -65,7 +65,11 @@ fn a_notify_that_the_broker_delivers_again_after_the_202_says_nothing_about_the_
     let failure = json!({"state": 0, "updateStatus": 5});
     assert_eq!(notify_with(&mut scene, &failure, "before").rc(), (200, None));
     assert!(answer(&mut scene, &sent, 202).is_empty());
-    assert_eq!(notify_with(&mut scene, &failure, "before").rc(), (200, None), "answered again");
+    assert_eq!(
+        notify_with(&mut scene, &failure, "before").rc(),
+        (200, None),
+        "answered again"
+    );
     assert_eq!(scene.status(&id, &gw()).status, Status::InProgress);
     assert_eq!(scene.status(&id, &gw()).step, RequestStep::Working);
 }

@@ -68,7 +68,8 @@ fn told(end: rauc::InstallEnd) -> InstallEnd {
         rauc::InstallEnd::Done => InstallEnd::Done,
         // Nothing was touched; the same image may fit another time.
         rauc::InstallEnd::Refused(text) => failed(UpdateStatus::UnsupportedImage, text, true),
-        rauc::InstallEnd::Failed(text) if text.contains("No space left") => {
+        // 1.8 notices it while it writes, 1.13 before.
+        rauc::InstallEnd::Failed(text) if text.contains("No space left") || text.contains("too small") => {
             failed(UpdateStatus::OutOfMemory, text, true)
         }
         rauc::InstallEnd::Failed(text) => failed(UpdateStatus::UnsupportedImage, text, false),

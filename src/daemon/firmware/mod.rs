@@ -25,7 +25,9 @@ use crate::agent::{DownloadEnd, Event, OpId};
 use crate::config::{self, Configuration};
 use crate::host::bus::Bus;
 use crate::host::download::Download;
+use crate::host::mounts;
 use crate::host::rauc::{self, Rauc};
+use crate::local::Inbox;
 use crate::protocol::firmware::UpdateStatus;
 use lock::{Inherited, Lock};
 
@@ -42,8 +44,28 @@ fn file(folder: &Path) -> PathBuf {
 }
 
 /// Where a file that somebody on the device hands over arrives.
-pub(super) fn inbox(folder: &Path) -> PathBuf {
+fn handed_over(folder: &Path) -> PathBuf {
     folder.join("firmware").join("handed-over")
+}
+
+/// The same for the socket: it takes no more than leaves the state its room.
+pub(super) fn inbox(folder: &Path) -> Inbox {
+    let state = folder.to_owned();
+    let room = move |size: u64| match mounts::free_space(&state) {
+        Ok(free) if size.saturating_add(RESERVE) <= free => Ok(()),
+        Ok(free) => Err(format!(
+            "the image has {} MiB, and below {} only {} MiB are free, of which {} must stay free: make room",
+            size >> 20,
+            state.display(),
+            free >> 20,
+            RESERVE >> 20
+        )),
+        Err(error) => Err(format!("the disk of {} cannot be looked at: {error}", state.display())),
+    };
+    Inbox {
+        file: handed_over(folder),
+        room: Box::new(room),
+    }
 }
 
 /// What runs, and how far it is.
@@ -106,7 +128,7 @@ impl Daemon {
     pub(super) fn download(&mut self, op: OpId, image: &Image) {
         let teller = self.teller();
         if image.uri.starts_with(HANDED_OVER) {
-            let (from, to) = (inbox(&self.folder), file(&self.folder));
+            let (from, to) = (handed_over(&self.folder), file(&self.folder));
             let task = tokio::spawn(async move {
                 let end = fetch::take_over(&from, &to).await;
                 teller.event(Event::Downloaded { op, end }).await;

@@ -76,17 +76,17 @@ fn fwd_06_fwd_09_fwd_10_a_download_outlives_its_server_and_what_is_asked_meanwhi
     };
     let half = shelf.clone();
     let server = site.files(port, move |request| half.reply(request).stall(half.content.len() / 2));
-    assert_eq!(wire.ask("device/update", describe("one")).0, 204);
+    assert_eq!(wire.ask(&site, "device/update", describe("one")).0, 204);
     let download = "mgmt/initiate/firmware/download";
-    assert_eq!(wire.ask(download, Value::Null).0, 202);
+    assert_eq!(wire.ask(&site, download, Value::Null).0, 202);
     site.gateway
         .wait("half of it is sent", || !server.requests().is_empty());
 
-    let (rc, message) = wire.ask("device/update", describe("two"));
+    let (rc, message) = wire.ask(&site, "device/update", describe("two"));
     assert_eq!(rc, 409, "{message}");
     let fields = json!({"fields": [{"field": "mgmt.firmware"}]});
-    assert_eq!(wire.ask("cancel", fields).0, 200);
-    let (rc, message) = wire.ask(download, Value::Null);
+    assert_eq!(wire.ask(&site, "cancel", fields).0, 200);
+    let (rc, message) = wire.ask(&site, download, Value::Null);
     assert_eq!(rc, 400, "{message}");
     assert_eq!(site.firmware()["state"], 1, "it goes on all the same");
 

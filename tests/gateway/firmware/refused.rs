@@ -10,11 +10,11 @@ fn is_offered(site: &Site) -> Value {
     site.row()["mgmt"]["supports"]["firmwareActions"].clone()
 }
 
-fn assert_refused(site: &Site, wire: &Wire<'_>, reason: &str) {
+fn assert_refused(site: &Site, wire: &Wire, reason: &str) {
     site.gateway
         .wait("firmware actions are not offered", || is_offered(site) == false);
     for operation in ["download", "update"] {
-        let (rc, message) = wire.ask(&format!("mgmt/initiate/firmware/{operation}"), Value::Null);
+        let (rc, message) = wire.ask(site, &format!("mgmt/initiate/firmware/{operation}"), Value::Null);
         assert_eq!(rc, 501, "{operation}: {message}");
         assert!(message.contains(reason), "{operation}: {message}");
     }

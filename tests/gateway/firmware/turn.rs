@@ -20,7 +20,7 @@ fn fwu_06_nobody_reboots_politely_while_a_slot_is_written_and_a_held_reboot_goes
             ("firmware/download", 400, "under way"),
             ("firmware/update", 400, "under way"),
         ] {
-            let (rc, message) = wire.ask(&format!("mgmt/initiate/{operation}"), Value::Null);
+            let (rc, message) = wire.ask(&site, &format!("mgmt/initiate/{operation}"), Value::Null);
             assert_eq!(rc, code, "{suite}: {operation}: {message}");
             assert!(message.contains(reason), "{suite}: {operation}: {message}");
         }

@@ -26,7 +26,7 @@ impl BootLoader {
     pub fn boot(&mut self, starts: impl Fn(usize) -> bool) -> (usize, u32) {
         for panics in 0..6 {
             let slot = self.next();
-            if !(self.ok[slot] && !self.tried[slot]) {
+            if !self.ok[slot] || self.tried[slot] {
                 self.tried = [false; 2];
             }
             self.tried[slot] = true;

@@ -33,18 +33,26 @@ impl World {
     pub fn check_firmware_status(&mut self, row: &StatusRow, req_id: &str) {
         note!(self, "service: {req_id} is {:?}, {:?}", row.status, row.message);
         let end = self.end_of(req_id);
-        let requested = u64::try_from(row.requested_ms).unwrap_or(0).saturating_sub(START * 1000);
+        let requested = u64::try_from(row.requested_ms)
+            .unwrap_or(0)
+            .saturating_sub(START * 1000);
         let meddled = self.truth.firmware.meddled.is_some_and(|at| at >= requested);
         let told = row.message.as_deref().unwrap_or_default();
         match row.status {
             Status::Success => {
                 self.counts.add(Thing::FirmwareDone);
-                assert!(meddled || end == Some(End::Success), "the service has a success that is none");
+                assert!(
+                    meddled || end == Some(End::Success),
+                    "the service has a success that is none"
+                );
             }
             Status::Failure => {
                 self.counts.add(Thing::FirmwareFailed);
                 if told.contains("updateStatus") {
-                    assert!(meddled || end == Some(End::Failure), "the service has a failure that is none");
+                    assert!(
+                        meddled || end == Some(End::Failure),
+                        "the service has a failure that is none"
+                    );
                 }
             }
             Status::TimedOut | Status::InProgress => {}

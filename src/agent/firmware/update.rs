@@ -520,7 +520,7 @@ fn leave(work: &mut Work<'_>) {
         set(work, update.clone());
     }
     let op = step(work, Step::Leave);
-    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, BOOTED.into())];
+    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, update.to_slot)];
     work.begin(After::Mark(op, marks));
 }
 

@@ -4,7 +4,6 @@
 mod away;
 mod fetch;
 mod kills;
-mod machine;
 mod newer;
 mod power;
 mod refused;

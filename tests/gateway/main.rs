@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod emulated;
 mod files;
 mod firmware;
 mod harness;

@@ -4,10 +4,13 @@
 DEB_PROFILE ?= release
 
 help: ## this text
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
-demo: deps deb ## a gateway, a broker and the service: watch a remote reboot
+demo: deps deb ## a gateway, a broker and the service: watch a remote reboot and two updates
 	scripts/demo
+
+demo-machine: deps deb ## the same with an emulated machine: UEFI, GRUB, verity bundles (slow)
+	scripts/demo --machine
 
 check: deps ## the quick part of the tests: format, lints, unit and documentation tests
 	scripts/stages check
@@ -25,4 +28,4 @@ clean: ## remove what was built (the cached Debian images stay)
 	cargo clean
 	rm -rf build
 
-.PHONY: help demo check test deb deps clean
+.PHONY: help demo demo-machine check test deb deps clean

@@ -15,8 +15,6 @@ use crate::protocol::{Rc, Report, ReqId, Response};
 
 /// How long an answer of the service may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// The longest pause between two attempts that were not answered.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// The pause after "not registered".
 const NOT_REGISTERED_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -138,12 +136,10 @@ pub(super) fn due(work: &mut Work<'_>) {
     }
 }
 
-/// Exponential, from 5 s to 15 min, the upper half of it jitter.
 fn try_later(work: &mut Work<'_>) -> Duration {
-    let lifecycle = &mut work.v.lifecycle;
-    lifecycle.failures = lifecycle.failures.saturating_add(1);
-    let full = LONGEST_PAUSE.min(Duration::from_secs(5) * 2u32.saturating_pow((lifecycle.failures - 1).min(16)));
-    let pause = full / 2 + work.v.ids.jitter(full / 2);
+    let failures = work.v.lifecycle.failures.saturating_add(1);
+    work.v.lifecycle.failures = failures;
+    let pause = work.pause(failures);
     work.v.lifecycle.due = Some(work.after(pause));
     pause
 }

@@ -18,8 +18,6 @@ use crate::protocol::{Rc, Report, ReqId, Response};
 
 /// How long an answer of the service may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// After a refusal the service gets one more chance: it may not have taken the manage in yet.
 const SECOND_CHANCE: Duration = Duration::from_secs(30);
 /// The attribute that can be observed, whole or by one of its members.
@@ -235,8 +233,7 @@ pub(super) fn due(work: &mut Work<'_>) {
 
 fn try_later(work: &mut Work<'_>) {
     let attempts = work.v.observation.attempts.saturating_add(1);
-    let full = LONGEST_PAUSE.min(Duration::from_secs(5) * 2u32.saturating_pow((attempts - 1).min(16)));
-    let pause = full / 2 + work.v.ids.jitter(full / 2);
+    let pause = work.pause(attempts);
     let at = work.after(pause);
     let observation = &mut work.v.observation;
     observation.attempts = attempts;

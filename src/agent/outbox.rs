@@ -14,8 +14,6 @@ use crate::protocol::{Rc, Report, ReqId, Response, ToService};
 
 /// How long an answer of the service may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// So many records are kept in memory; more than this and the oldest go.
 pub const MAX_RECORDS: usize = 2000;
 
@@ -165,8 +163,7 @@ pub(super) fn due(work: &mut Work<'_>) {
 
 fn try_later(work: &mut Work<'_>, index: usize) {
     let attempts = work.v.outbox.entries[index].attempts.saturating_add(1);
-    let full = LONGEST_PAUSE.min(Duration::from_secs(5) * 2u32.saturating_pow((attempts - 1).min(16)));
-    let pause = full / 2 + work.v.ids.jitter(full / 2);
+    let pause = work.pause(attempts);
     let not_before = work.after(pause);
     let entry = &mut work.v.outbox.entries[index];
     entry.attempts = attempts;

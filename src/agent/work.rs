@@ -12,6 +12,9 @@ use crate::protocol::{ReqId, Response, ToService};
 /// How many publishes may wait for their acknowledgement (the platform allows a device 10).
 const MAX_IN_FLIGHT: usize = 8;
 
+/// The longest pause between two attempts that were not answered.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
 pub(super) struct Work<'a> {
     pub(super) settings: Cow<'a, Settings>,
     pub(super) now: Now,
@@ -111,6 +114,12 @@ impl<'a> Work<'a> {
     /// Seconds of time since boot from now.
     pub(super) fn after(&self, wait: Duration) -> Duration {
         self.now.boottime + wait
+    }
+
+    /// The pause after so many attempts in a row (from 1): exponential, from 5 s to 15 min, the upper half of it jitter.
+    pub(super) fn pause(&mut self, attempts: u32) -> Duration {
+        let full = LONGEST_PAUSE.min(Duration::from_secs(5) * 2u32.saturating_pow((attempts - 1).min(16)));
+        full / 2 + self.v.ids.jitter(full / 2)
     }
 
     /// Whether another publish may go out.

@@ -556,7 +556,10 @@ fn a_unit_that_fails_for_good_leads_back_and_the_reason_is_told_from_the_old_slo
     assert_eq!(driver.phase(), Some(Phase::RollingBack));
     assert_eq!(
         driver.marks[0].1,
-        [(Mark::Active, "rootfs.0".to_owned()), (Mark::Bad, "booted".to_owned())]
+        [
+            (Mark::Active, "rootfs.0".to_owned()),
+            (Mark::Bad, "rootfs.1".to_owned())
+        ]
     );
     driver.marked(Ok(()));
     driver.reboot_ends(RebootOutcome::Accepted);

@@ -233,3 +233,12 @@ fn the_other_slot_is_the_one_of_the_same_class() {
     found.booted = None;
     assert!(slots(&found).is_err());
 }
+
+/// It would leave the slot that runs for one that nobody wanted.
+#[test]
+fn what_was_called_off_is_taken_back_whatever_rauc_says_of_the_slot_that_runs() {
+    let mut state = update(Phase::RollingBack, HERE);
+    state.reason = Some("nobody wants it".into());
+    row(&state, &old(true, "2"), "taken back", "nobody wants it");
+    row(&state, &new(), "taken back", "nobody wants it");
+}

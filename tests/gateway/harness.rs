@@ -219,6 +219,11 @@ END
         self.wait_long(self.patience, what, so);
     }
 
+    /// This long, or longer on a machine.
+    pub(crate) fn at_least(&self, limit: Duration) -> Duration {
+        limit.max(self.patience)
+    }
+
     /// The same with a limit that fits what takes longer.
     pub(crate) fn wait_long(&self, limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
         let start = Instant::now();

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
-mod emulator;
+mod emulated;
 mod files;
 mod firmware;
 mod harness;

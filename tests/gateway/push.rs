@@ -51,7 +51,11 @@ pub(crate) fn slow_image(suite: &str, version: &str) -> Bundle {
 
 /// A site whose gateway has two slots; `config` is its `[firmware]`.
 pub(crate) fn site(suite: &str, config: &str) -> Site {
-    let gateway = Gateway::boot_slots(suite);
+    site_of(Gateway::boot_slots(suite), config)
+}
+
+/// The same with this gateway.
+pub(crate) fn site_of(gateway: Gateway, config: &str) -> Site {
     let path = "/etc/iotdm-agent/conf.d/60-firmware.toml";
     gateway.sh(&format!("install -m 640 -g iotdm-agent /dev/null {path}"));
     let text = format!("[firmware]\nca_file = \"/etc/iotdm-agent/ca.pem\"\n{config}");
@@ -106,7 +110,7 @@ impl Site {
             "--key",
             &key,
         ]);
-        arguments.extend(["--timeout", "5m"]);
+        arguments.extend(["--timeout", "15m"]);
         Push {
             command: self.begin(&arguments),
             _bundle: Some(file),
@@ -155,13 +159,16 @@ impl Site {
 
     /// Waits until the agent says that the update waits for something with these words in it.
     pub(crate) fn wait_waiting_for(&self, words: &str) {
-        self.gateway
-            .wait_long(LONG, &format!("the update waits for '{words}'"), || {
+        self.gateway.wait_long(
+            self.gateway.at_least(LONG),
+            &format!("the update waits for '{words}'"),
+            || {
                 let status = self.firmware();
                 status["waiting_for"]
                     .as_str()
                     .is_some_and(|reason| reason.contains(words))
-            });
+            },
+        );
     }
 
     /// The version that runs, by the host itself.
@@ -187,9 +194,10 @@ impl Site {
 
     /// Waits until it does.
     pub(crate) fn wait_writing(&self) {
-        self.gateway.wait_long(LONG, "some of the slot is written", || {
-            self.gateway.exec(&["test", "-e", "/data/writing"]).status.success()
-        });
+        self.gateway
+            .wait_long(self.gateway.at_least(LONG), "some of the slot is written", || {
+                self.gateway.exec(&["test", "-e", "/data/writing"]).status.success()
+            });
     }
 
     pub(crate) fn let_write(&self) {
@@ -204,9 +212,10 @@ impl Site {
 
     /// Waits until slot `slot` is on trial.
     pub(crate) fn wait_trial(&self, slot: &str) {
-        self.gateway.wait_long(LONG, &format!("{slot} is on trial"), || {
-            self.gateway.logged(&format!("slot {slot} runs for the first time")) > 0
-        });
+        self.gateway
+            .wait_long(self.gateway.at_least(LONG), &format!("{slot} is on trial"), || {
+                self.gateway.logged(&format!("slot {slot} runs for the first time")) > 0
+            });
         self.gateway
             .wait("the guest answers", || self.firmware()["slot"] == slot);
     }

@@ -144,8 +144,8 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             Some(note) => note.clone(),
             None => format!("the trial of slot {to} was cut short, and the boot loader fell back to the old one"),
         }),
-        // Called off before it was booted.
-        Phase::RollingBack if in_old && same_boot => Outcome::Failed {
+        // Called off before it was booted, whatever RAUC says of the slot that runs.
+        Phase::RollingBack if same_boot => Outcome::Failed {
             reason: update.reason.clone().unwrap_or_default(),
             again: true,
             slots: Slots::TakeBack,

@@ -1,22 +1,25 @@
-//! The update: written into the other slot, booted, on trial, and marked good or left again.
+//! The update: written into the other slot, booted, on trial (`trial`), and marked good or left again.
 //!
 //! What is on the disk is always enough to find out, after any crash, what has become of it: see `outcome`.
 
+mod trial;
+
 use std::time::Duration;
+
+pub(in crate::agent) use trial::health;
+pub(super) use trial::{on_trial, roll_back};
 
 use super::outcome::{self, Outcome, Slots};
 use super::record::{Phase, Update};
 use super::{WhenToReboot, start_download, tell};
 use crate::agent::durable::Change;
-use crate::agent::effect::{After, Effect, Health, Level, Mark, Marker, OpId, Purpose, Topic};
+use crate::agent::effect::{After, Effect, Level, Mark, Marker, OpId, Purpose, Topic};
 use crate::agent::event::{InstallEnd, Survey, Verdict};
 use crate::agent::handled::Key;
 use crate::agent::work::Work;
 use crate::agent::{Disk, observation, reboot};
 use crate::protocol::firmware::{FirmwareState, UpdateStatus};
 
-/// So long a boot must be healthy, or a unit failed, before that counts.
-const SETTLED: Duration = Duration::from_secs(10);
 /// The pause after something that must be tried again: a mark, a survey, a reboot that was refused.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The pause after a refused reboot, unless the locks change before.
@@ -113,22 +116,7 @@ fn keep_good(work: &mut Work<'_>) {
         return;
     }
     let units = settings.units.clone();
-    watch(work, units, None);
-}
-
-fn watch(work: &mut Work<'_>, units: Vec<String>, failed_before: Option<Vec<String>>) {
-    let op = work.op();
-    work.v.firmware.update.watch = Some(op);
-    work.v.firmware.update.verdict = None;
-    let health = Health { units, failed_before };
-    work.effect(Effect::Watch(Some((op, health))));
-}
-
-fn stop_watching(work: &mut Work<'_>) {
-    if work.v.firmware.update.watch.take().is_some() {
-        work.v.firmware.update.verdict = None;
-        work.effect(Effect::Watch(None));
-    }
+    trial::watch(work, units, None);
 }
 
 fn look(work: &mut Work<'_>) {
@@ -178,7 +166,7 @@ pub(super) fn begin(work: &mut Work<'_>, survey: &Survey, key: Option<&Key>) -> 
         starts: 1,
         extra: serde_json::Map::new(),
     };
-    stop_watching(work);
+    trial::stop_watching(work);
     let text = format!(
         "firmware is installed into slot {}; {} runs",
         update.to_slot, update.from_slot
@@ -290,8 +278,8 @@ fn conclude(work: &mut Work<'_>, outcome: Outcome) {
             }
             marker(work);
         }
-        Outcome::Trial => begin_trial(work, update),
-        Outcome::Leave => leave(work),
+        Outcome::Trial => trial::begin(work, update),
+        Outcome::Leave => trial::leave(work),
         Outcome::Failed {
             again: true,
             slots: Slots::AsTheyAre,
@@ -339,63 +327,9 @@ fn marker(work: &mut Work<'_>) {
     work.effect(Effect::Marker(Some(marker)));
 }
 
-/// The new slot runs.
-fn begin_trial(work: &mut Work<'_>, mut update: Update) {
-    let boot_id = work.settings.boot_id.clone();
-    if update.trial_boot.as_ref() != Some(&boot_id) {
-        update.trial_boot = Some(boot_id);
-        update.boots += 1;
-        update.service_answered = false;
-        update.phase = Phase::Trial;
-        let text = format!("slot {} runs for the first time: it is on trial", update.to_slot);
-        work.say(Level::Info, Topic::Update, text);
-    }
-    let failed_before = Some(update.failed_before.clone());
-    set(work, update);
-    marker(work);
-    let units = work.settings.firmware.units.clone();
-    watch(work, units, failed_before);
-}
-
-/// This boot is on trial.
-pub(super) fn on_trial(work: &Work<'_>) -> bool {
-    let here = |update: &Update| update.trial_boot.as_ref() == Some(&work.settings.boot_id);
-    work.d
-        .update()
-        .is_some_and(|update| update.phase == Phase::Trial && here(update))
-}
-
-pub(in crate::agent) fn health(work: &mut Work<'_>, op: OpId, verdict: &Verdict) {
-    let running = &mut work.v.firmware.update;
-    if running.watch != Some(op) {
-        return;
-    }
-    let same = running
-        .verdict
-        .as_ref()
-        .is_some_and(|(known, _)| std::mem::discriminant(known) == std::mem::discriminant(verdict));
-    let since = match &running.verdict {
-        Some((_, since)) if same => *since,
-        _ => work.now.boottime,
-    };
-    running.verdict = Some((verdict.clone(), since));
-}
-
-/// What is still missing for a good end; `None` when nothing is.
-fn missing(work: &Work<'_>) -> Option<String> {
-    let update = work.d.update()?;
-    match &work.v.firmware.update.verdict {
-        None => return Some("the health of this boot is not known".into()),
-        Some((Verdict::Pending(reason) | Verdict::Bad(reason), _)) => return Some(reason.clone()),
-        Some((Verdict::Good, _)) => {}
-    }
-    let wanted = work.settings.firmware.require_service && update.service_reached;
-    (wanted && !update.service_answered).then(|| "service not reached".to_owned())
-}
-
 pub(super) fn go_on(work: &mut Work<'_>) {
     if on_trial(work) {
-        trial_due(work);
+        trial::due(work);
     }
     if work.v.firmware.update.step.is_some()
         || work
@@ -421,7 +355,7 @@ pub(super) fn go_on(work: &mut Work<'_>) {
             if work.v.firmware.update.may_leave {
                 reboot::begin_own(work, "a reboot back into the old firmware");
             } else {
-                leave(work);
+                trial::leave(work);
             }
         }
         Some(_) if on_trial(work) && work.v.firmware.update.watch.is_some() => {}
@@ -436,56 +370,6 @@ fn reboot_allowed(work: &Work<'_>) -> bool {
         WhenToReboot::Window => work.v.firmware.update.window_open,
         WhenToReboot::Manual => false,
     }
-}
-
-fn trial_due(work: &mut Work<'_>) {
-    let answered = work.v.lifecycle.managed.is_some() || work.v.lifecycle.refusal.is_some();
-    if answered && let Some(update) = work.d.update().filter(|update| !update.service_answered) {
-        let mut update = update.clone();
-        update.service_answered = true;
-        set(work, update);
-    }
-    let settled = |since: Duration| work.now.boottime >= since + SETTLED;
-    let verdict = work.v.firmware.update.verdict.clone();
-    match (verdict, missing(work)) {
-        // A person has decided, and may need more time than the trial.
-        _ if work.v.firmware.update.confirmed => return confirm(work),
-        (Some((Verdict::Bad(reason), since)), _) if settled(since) => return roll_back(work, &reason),
-        (Some((Verdict::Good, since)), None) if settled(since) => confirm(work),
-        _ => {}
-    }
-    if on_trial(work) && work.now.boottime >= work.settings.firmware.trial {
-        let minutes = work.settings.firmware.trial.as_secs() / 60;
-        let missing = missing(work).unwrap_or_else(|| "RAUC does not mark it good".into());
-        roll_back(work, &format!("{missing} {minutes} minutes after its start"));
-    }
-}
-
-fn confirm(work: &mut Work<'_>) {
-    let running = &work.v.firmware.update;
-    let wait = running.not_before.is_some_and(|at| work.now.boottime < at);
-    if running.step.is_none() && !wait {
-        let op = step(work, Step::Confirm);
-        // Active as well: the fall-back outside the agent may have begun to leave.
-        let marks = vec![(Mark::Active, BOOTED.into()), (Mark::Good, BOOTED.into())];
-        work.begin(After::Mark(op, marks));
-    }
-}
-
-pub(super) fn roll_back(work: &mut Work<'_>, reason: &str) {
-    let Some(mut update) = work.d.update().cloned() else {
-        return;
-    };
-    let text = format!(
-        "the new firmware in slot {} did not prove itself: {reason}",
-        update.to_slot
-    );
-    update.phase = Phase::RollingBack;
-    update.reason = Some(reason.to_owned());
-    set(work, update);
-    stop_watching(work);
-    work.say(Level::Error, Topic::Update, text);
-    leave(work);
 }
 
 /// The new slot is not to be booted.
@@ -506,22 +390,6 @@ pub(super) fn call_off(work: &mut Work<'_>, reason: &str) {
             slots,
         },
     );
-}
-
-/// Makes the old slot the next one.
-fn leave(work: &mut Work<'_>) {
-    let here = work.settings.boot_id.clone();
-    let Some(mut update) = work.d.update().cloned() else {
-        return;
-    };
-    if update.trial_boot.as_ref() != Some(&here) {
-        update.trial_boot = Some(here);
-        update.boots += 1;
-        set(work, update.clone());
-    }
-    let op = step(work, Step::Leave);
-    let marks = vec![(Mark::Active, update.from_slot), (Mark::Bad, BOOTED.into())];
-    work.begin(After::Mark(op, marks));
 }
 
 pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<(), String>) {
@@ -555,7 +423,7 @@ pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<()
 
 fn succeed(work: &mut Work<'_>) {
     let Some(update) = work.d.update().cloned() else { return };
-    stop_watching(work);
+    trial::stop_watching(work);
     work.v.firmware.update.marked_good = true;
     work.change(Change::Update(None));
     status(work, FirmwareState::Idle, UpdateStatus::Success);
@@ -571,7 +439,7 @@ fn succeed(work: &mut Work<'_>) {
 /// The update is over, and the old firmware runs, or still runs.
 fn fail(work: &mut Work<'_>, ending: &Ending) {
     let Some(update) = work.d.update().cloned() else { return };
-    stop_watching(work);
+    trial::stop_watching(work);
     let reboot = update.reboot.clone();
     work.change(Change::Update(None));
     if reboot.is_some() {
@@ -595,7 +463,7 @@ fn fail(work: &mut Work<'_>, ending: &Ending) {
 /// What is left to do when no update is under way: the marks.
 fn after_the_end(work: &mut Work<'_>) {
     if let Some((Verdict::Good, _)) = work.v.firmware.update.verdict {
-        stop_watching(work);
+        trial::stop_watching(work);
         work.v.firmware.update.marks = vec![(Mark::Good, BOOTED.into())];
     }
     if !work.v.firmware.update.marks.is_empty() {
@@ -646,7 +514,7 @@ pub(in crate::agent) fn waiting_for(work: &Work<'_>) -> Option<String> {
         }
         Phase::Installed if !reboot_allowed(work) => Some("the time of day at which it may reboot the host".into()),
         Phase::Installed | Phase::RollingBack => running.blocked.clone(),
-        Phase::Trial => missing(work),
+        Phase::Trial => trial::missing(work),
     }
 }
 
@@ -655,8 +523,8 @@ pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
     let settled = running.verdict.as_ref().and_then(|(verdict, since)| match verdict {
         Verdict::Pending(_) => None,
         _ if running.confirmed || running.step.is_some() => None,
-        Verdict::Good if missing(work).is_some() => None,
-        Verdict::Good | Verdict::Bad(_) => Some(*since + SETTLED),
+        Verdict::Good if trial::missing(work).is_some() => None,
+        Verdict::Good | Verdict::Bad(_) => Some(*since + trial::SETTLED),
     });
     let trial = (on_trial(work) && !running.confirmed).then_some(work.settings.firmware.trial);
     let next = running.not_before.filter(|_| running.step.is_none());

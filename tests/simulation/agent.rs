@@ -1,50 +1,21 @@
-//! The device: the shell around the agent's brain, which may die at every point of a step.
+//! The shell around the agent's brain, which may die at every point of a step.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use iotdm::agent::event::Message;
-use iotdm::agent::firmware::{self, WhenToReboot};
+use iotdm::agent::firmware::WhenToReboot;
 use iotdm::agent::{
     AckId, After, Agent, CommandId, Disk as Says, Effect, Event, Now, OpId, PublishId, RebootOutcome, Settings, Step,
 };
-use iotdm::protocol::Address;
-use iotdm::protocol::model::DeviceInfo;
 
 use crate::broker::{Cut, Who};
 use crate::client::Told;
 use crate::counts::Thing;
-use crate::disk::Disk;
-use crate::faults::{Fault, Plan};
-use crate::host::Host;
-use crate::logind::Logind;
-use crate::random::Random;
+use crate::death::{Point, is_critical};
+use crate::faults::Fault;
 use crate::world::{Happening, World, note};
 
-pub const DEVICE: &str = "edge/gw-1";
 const FULL: &str = "state disk full";
-/// Unix time at which the runs begin, in seconds.
-pub const START: u64 = 1_714_557_600;
-
-/// The host and what runs on it.
-pub struct Device {
-    pub up: bool,
-    /// Counts boots; the boot id is made of it.
-    pub boot: u32,
-    /// When this boot's kernel started; the first one's was before the run began.
-    boot_at: i64,
-    /// Whether the wall clock is set.
-    clock: bool,
-    /// systemd is taking the host down: nothing is restarted.
-    pub stopping: bool,
-    pub disk: Disk,
-    pub logind: Logind,
-    pub host: Host,
-    /// The time of day at which an update may reboot.
-    window: bool,
-    pub process: Option<Process>,
-    settings: Settings,
-}
 
 /// A run of the agent.
 pub struct Process {
@@ -61,122 +32,11 @@ pub struct Process {
     commands: BTreeSet<CommandId>,
 }
 
-/// Where in a step the process dies.
-#[derive(Debug, Clone, Copy)]
-enum Point {
-    Owe,
-    Commit,
-    Adopt,
-    Effect,
-}
-
 /// How a write went.
 enum Written {
     Whole,
     Refused,
     Died,
-}
-
-impl Device {
-    pub fn new(random: &mut Random, plan: &Plan) -> Self {
-        let uptime = random.pick(&[20, 120, 500, 1200, 100_000]) * 1000;
-        Device {
-            up: true,
-            boot: 1,
-            boot_at: -uptime,
-            clock: true,
-            stopping: false,
-            disk: Disk::new(),
-            logind: Logind::default(),
-            host: Host::new(random),
-            window: false,
-            process: None,
-            settings: Settings {
-                address: Address::Device(DEVICE.parse().expect("a name")),
-                lifetime: random.pick(&[0, 3600, 7200, 86_400]),
-                metadata: None,
-                device_info: DeviceInfo::default(),
-                reboot_enabled: true,
-                firmware: firmware_settings(random, plan),
-                boot_id: "boot-1".into(),
-            },
-        }
-    }
-
-    /// Milliseconds since this boot's kernel started.
-    pub fn uptime(&self, now: u64) -> u64 {
-        now.saturating_add_signed(-self.boot_at)
-    }
-
-    fn now(&self, now: u64) -> Now {
-        Now {
-            boottime: Duration::from_millis(self.uptime(now)),
-            wall: self
-                .clock
-                .then(|| i64::try_from(START + now / 1000).expect("not that long")),
-        }
-    }
-
-    /// Whether this boot runs.
-    pub fn is_up_in(&self, boot: u32) -> bool {
-        self.up && self.boot == boot
-    }
-
-    /// Whether the agent marks ordinary boots good.
-    pub fn marks_good(&self) -> bool {
-        self.settings.firmware.mark_good
-    }
-
-    pub fn firmware(&self) -> &firmware::Settings {
-        &self.settings.firmware
-    }
-
-    /// The next boot begins.
-    pub fn boots(&mut self, now: u64, clock: bool) {
-        self.up = true;
-        self.stopping = false;
-        self.boot += 1;
-        self.boot_at = i64::try_from(now).expect("not that long");
-        self.clock = clock;
-        self.logind = Logind::default();
-        self.settings.boot_id = format!("boot-{}", self.boot);
-    }
-}
-
-fn firmware_settings(random: &mut Random, plan: &Plan) -> firmware::Settings {
-    if !plan.firmware {
-        return firmware::Settings::default();
-    }
-    firmware::Settings {
-        supported: Ok(()),
-        mark_good: !random.one_in(8),
-        allow_http: false,
-        reboot: random.pick(&[
-            WhenToReboot::Now,
-            WhenToReboot::Now,
-            WhenToReboot::Now,
-            WhenToReboot::Window,
-            WhenToReboot::Manual,
-        ]),
-        trial: Duration::from_secs(random.pick(&[150, 600, 1800])),
-        units: vec!["app.service".to_owned()],
-        require_service: random.one_in(2),
-    }
-}
-
-/// Whether the host changes with this step.
-fn is_critical(event: &Event, step: &Step) -> bool {
-    let changes = matches!(
-        event,
-        Event::RebootEnded { .. }
-            | Event::Started
-            | Event::Downloaded { .. }
-            | Event::Surveyed { .. }
-            | Event::Installed { .. }
-            | Event::Marked { .. }
-    );
-    let begins = |after: &After| matches!(after, After::Reboot(_) | After::Install { .. } | After::Mark(..));
-    changes || step.after.iter().any(begins)
 }
 
 /// Whether another image is described, by the service or by somebody on the device.
@@ -229,15 +89,6 @@ impl World {
 
     pub fn is_run(&self, run: u64) -> bool {
         self.device.process.as_ref().is_some_and(|process| process.run == run)
-    }
-
-    /// The time of day at which an update may reboot begins or ends.
-    pub fn window_turns(&mut self) {
-        self.device.window = !self.device.window;
-        let window = self.device.window;
-        self.agent_handles(Event::Window(window), None);
-        self.agent_handles(Event::InhibitorsChanged, None);
-        self.at(self.now + 10 * 60_000, Happening::WindowTurns);
     }
 
     pub fn agent_is_told(&mut self, told: Told) {
@@ -439,53 +290,6 @@ impl World {
             let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).expect("not that long");
             self.at(self.now + ms, Happening::AgentDeadline { number });
         }
-    }
-
-    /// Whether the process, or the whole host, dies here.
-    fn dies(&mut self, point: Point, critical: bool) -> bool {
-        let odds = if critical {
-            self.plan.death_if_critical
-        } else {
-            self.plan.death
-        };
-        if self.quiet || !self.random.one_in(odds) {
-            return false;
-        }
-        let power = self.random.one_in(3);
-        self.counts.add(match (point, power) {
-            (Point::Owe, false) => Thing::KilledBeforeOwe,
-            (Point::Commit, false) => Thing::KilledBeforeCommit,
-            (Point::Adopt, false) => Thing::KilledBeforeAdopt,
-            (Point::Effect, false) => Thing::KilledBetweenEffects,
-            (Point::Owe, true) => Thing::CutBeforeOwe,
-            (Point::Commit, true) => Thing::CutBeforeCommit,
-            (Point::Adopt, true) => Thing::CutBeforeAdopt,
-            (Point::Effect, true) => Thing::CutBetweenEffects,
-        });
-        note!(self, "  dies before: {point:?}");
-        if power {
-            self.power_is_cut();
-        } else {
-            self.agent_is_killed();
-        }
-        true
-    }
-
-    /// SIGKILL; systemd starts it again.
-    pub fn agent_is_killed(&mut self) {
-        if self.device.process.take().is_none() {
-            return;
-        }
-        note!(self, "the agent is killed");
-        self.client_dies(Who::Agent, true);
-        self.delay_lock_goes(false);
-        let delay = if self.random.one_in(6) {
-            self.random.between(60_000, 240_000)
-        } else {
-            self.random.skewed(100, 20_000)
-        };
-        let boot = self.device.boot;
-        self.at(self.now + delay, Happening::AgentStarts { boot });
     }
 
     fn describe(&mut self, event: &Event, step: &Step) {

@@ -5,8 +5,8 @@ use iotdm::agent::Event;
 use iotdm::service::brain::{Action, Event as Asked, NewRequest, RequestRow, Status, StatusRow};
 use serde_json::{Value, json};
 
-use crate::agent::DEVICE;
 use crate::counts::Thing;
+use crate::device::DEVICE;
 use crate::host::{Image, address};
 use crate::world::{Happening, World, note};
 

@@ -7,9 +7,9 @@ use iotdm::agent::firmware::WhenToReboot;
 use iotdm::agent::firmware::record::Phase;
 use iotdm::protocol::{Address, Request, ToDevice};
 
-use crate::agent::DEVICE;
 use crate::broker::{Cut, Message, Who};
 use crate::counts::Thing;
+use crate::device::DEVICE;
 use crate::disk::Refuses;
 use crate::host::RESCUE;
 use crate::logind::How;

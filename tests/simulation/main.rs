@@ -18,6 +18,8 @@ mod broker;
 mod campaign;
 mod client;
 mod counts;
+mod death;
+mod device;
 mod disk;
 mod faults;
 mod host;

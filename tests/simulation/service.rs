@@ -8,10 +8,10 @@ use iotdm::service::brain::{
     Rows, Service, Status, StatusRow,
 };
 
-use crate::agent::{DEVICE, START};
 use crate::broker::Who;
 use crate::client::Told;
 use crate::counts::Thing;
+use crate::device::{DEVICE, START};
 use crate::world::{Happening, World, note};
 
 /// The service's process and its registry.

@@ -6,10 +6,10 @@ use std::collections::BinaryHeap;
 use iotdm::agent::effect::{Mark, Purpose};
 use iotdm::agent::{InstallEnd, OpId, RebootOutcome, Survey, Verdict};
 
-use crate::agent::Device;
 use crate::broker::{Broker, Packet, Who};
 use crate::client::{Client, Told};
 use crate::counts::Counts;
+use crate::device::Device;
 use crate::faults::{Fault, Plan};
 use crate::random::Random;
 use crate::service::Operator;

@@ -3,6 +3,7 @@
 
 mod bootloader;
 mod images;
+mod marks;
 mod rauc;
 mod trial;
 

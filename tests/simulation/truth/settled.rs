@@ -4,9 +4,9 @@ use iotdm::service::brain::{Action, Status, StatusRow};
 
 use super::Request;
 use super::firmware::End;
-use crate::agent::START;
 use crate::broker::Who;
 use crate::counts::Thing;
+use crate::device::START;
 use crate::world::{World, note};
 
 impl World {

@@ -121,7 +121,10 @@ impl World {
     /// Whether the agent of this image starts, or goes on.
     pub fn has_agent(&self) -> bool {
         let durable = &self.device.disk.durable;
-        let on_trial = durable.update().is_some_and(|update| update.phase == Phase::Trial);
+        let here = SLOTS[self.device.host.booted];
+        let on_trial = durable
+            .update()
+            .is_some_and(|update| update.phase == Phase::Trial && update.to_slot == here);
         match self.device.host.image().content {
             Content::NoAgent => false,
             Content::AgentDies => !on_trial,

@@ -146,10 +146,12 @@ impl World {
         }
         match (was, is) {
             ((0, _), (1, 0)) => {
-                let mut handled = after.handled.iter().rev();
-                let youngest = handled.find(|handled| handled.key.op == "firmware_download");
-                let accepted =
-                    youngest.filter(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
+                // The request that was answered 202 together with this; one without an id is remembered nowhere.
+                let mut new = after
+                    .handled
+                    .iter()
+                    .filter(|handled| handled.key.op == "firmware_download" && !before.handled.contains(handled));
+                let accepted = new.find(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
                 let request = accepted.map(|handled| handled.req_id.clone());
                 self.somebody_meddles(request.as_deref());
                 self.truth.firmware.download = request;

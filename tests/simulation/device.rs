@@ -111,7 +111,7 @@ fn firmware_settings(random: &mut Random, plan: &Plan) -> firmware::Settings {
     }
     firmware::Settings {
         supported: Ok(()),
-        mark_good: !random.one_in(8),
+        mark_good: !(plan.stubborn || random.one_in(8)),
         allow_http: false,
         reboot: random.pick(&[
             WhenToReboot::Now,

@@ -55,6 +55,8 @@ pub struct Plan {
     pub rauc_is_confused: bool,
     /// A mark goes wrong once in so many times.
     pub mark_fails: u64,
+    /// No slot is ever taken away from the boot loader, and everything that boots is marked good.
+    pub stubborn: bool,
     /// Somebody boots another system once in so many boots.
     pub rescue: u64,
     /// A good image has to arrive in the end.
@@ -106,7 +108,7 @@ pub enum Fault {
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
         let weights = std::array::from_fn(|_| random.pick(&[0, 0, 1, 1, 3]));
-        let firmware = random.one_in(3);
+        let firmware = random.one_in(4);
         let minutes = if firmware { [5, 10, 20, 40] } else { [1, 3, 10, 30] };
         Plan {
             length: random.pick(&minutes) * 60_000,
@@ -128,6 +130,7 @@ impl Plan {
             rauc_dies: random.pick(&[0, 0, 4]),
             rauc_is_confused: random.one_in(12),
             mark_fails: random.pick(&[0, 0, 2, 4]),
+            stubborn: random.one_in(16),
             rescue: random.pick(&[0, 0, 0, 0, 4]),
             last_push: random.one_in(4),
             plain_reboots: random.one_in(8),

@@ -40,7 +40,9 @@ impl World {
         let slot = self.device.host.slot(name);
         let fails = !self.quiet && self.random.one_in(self.plan.mark_fails);
         let busy = self.device.host.rauc.installing.is_some();
-        let applied = slot != RESCUE && !busy && !(fails && self.random.one_in(2));
+        let away = *mark == Mark::Bad || (*mark == Mark::Active && slot != self.device.host.booted);
+        let stubborn = !self.quiet && self.plan.stubborn && away;
+        let applied = slot != RESCUE && !busy && !stubborn && !(fails && self.random.one_in(2));
         if applied {
             note!(self, "{} is marked {mark:?}", SLOTS[slot]);
             let boot_loader = &mut self.device.host.boot_loader;

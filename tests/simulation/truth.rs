@@ -16,8 +16,8 @@ use crate::counts::Thing;
 use crate::logind::How;
 use crate::world::World;
 
-/// More steps than this in a second are a busy loop.
-const MAX_STEPS: u32 = 300;
+/// More steps than this in a second are a busy loop; a hundred answers that have waited for a connection are none.
+const MAX_STEPS: u32 = 1000;
 /// A boot shorter than this is a short one, in milliseconds.
 const SHORT_BOOT: u64 = 10 * 60 * 1000;
 

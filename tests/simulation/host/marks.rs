@@ -42,7 +42,8 @@ impl World {
         let busy = self.device.host.rauc.installing.is_some();
         let away = *mark == Mark::Bad || (*mark == Mark::Active && slot != self.device.host.booted);
         let stubborn = !self.quiet && self.plan.stubborn && away;
-        let applied = slot != RESCUE && !busy && !stubborn && !(fails && self.random.one_in(2));
+        let refused = slot == RESCUE || busy || stubborn || fails && self.random.one_in(2);
+        let applied = !refused;
         if applied {
             note!(self, "{} is marked {mark:?}", SLOTS[slot]);
             let boot_loader = &mut self.device.host.boot_loader;

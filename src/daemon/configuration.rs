@@ -18,7 +18,7 @@ use crate::host::{bus::Bus, identity, rauc};
 use crate::mqtt;
 
 /// How long D-Bus and RAUC may take to tell the slots.
-const RAUC_LIMIT: Duration = Duration::from_secs(3);
+const RAUC_LIMIT: Duration = Duration::from_secs(20);
 /// The pause before RAUC is asked again when it did not say.
 const FACTS_PAUSE: Duration = Duration::from_secs(20);
 

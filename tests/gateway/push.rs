@@ -94,6 +94,10 @@ impl Site {
     /// Begins `iotdm firmware push` with this bundle.
     pub(crate) fn push(&self, bundle: Bundle, version: &str) -> Push {
         let file = bundle.build();
+        self.gateway
+            .wait("the service knows that the gateway takes firmware", || {
+                self.row()["mgmt"]["supports"]["firmwareActions"] == true
+            });
         let port = crate::support::free_port();
         let listen = format!("{}:{port}", self.gateway.host_address());
         let public = format!("broker.test:{port}");

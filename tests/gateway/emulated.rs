@@ -89,13 +89,11 @@ fn on_a_machine_an_update_comes_to_one_truthful_end_through_power_cuts_a_panic_a
     boots_into(&site, image(SUITE, "5").script(NO_AGENT), "5", "was not found good");
     assert_eq!(site.booted(), ("B".into(), "2".into()));
 
-    // Ordinary boots stay where they are: what runs is marked good each time, and what failed is not tried again.
-    for _ in 0..4 {
-        gateway.wait("the slots are marked", || {
-            site.boot_loader("B") == ("1".into(), "0".into()) && site.boot_loader("A").0 == "0"
-        });
-        gateway.reboot();
-        assert_eq!(site.booted(), ("B".into(), "2".into()));
-    }
+    // An ordinary boot stays where it is: what runs is marked good, and what failed is not tried again.
+    gateway.wait("the slots are marked", || {
+        site.boot_loader("B") == ("1".into(), "0".into()) && site.boot_loader("A").0 == "0"
+    });
+    gateway.reboot();
+    assert_eq!(site.booted(), ("B".into(), "2".into()));
     assert_eq!(gateway.logged("has proven itself"), 1);
 }

@@ -214,14 +214,13 @@ impl Site {
             .sh(&format!("{HELD}systemctl start held.service; touch /data/hold-trial"));
     }
 
-    /// Waits until slot `slot` is on trial.
+    /// Waits until slot `slot` is on trial. A machine that is down does not even tell its journal.
     pub(crate) fn wait_trial(&self, slot: &str) {
-        self.gateway
-            .wait_long(self.gateway.at_least(LONG), &format!("{slot} is on trial"), || {
-                self.gateway.logged(&format!("slot {slot} runs for the first time")) > 0
-            });
-        self.gateway
-            .wait("the guest answers", || self.firmware()["slot"] == slot);
+        let limit = self.gateway.at_least(LONG);
+        self.gateway.wait_long(limit, &format!("{slot} is on trial"), || {
+            let firmware = self.firmware();
+            firmware["slot"] == slot && firmware["phase"] == "firmware on trial"
+        });
     }
 
     pub(crate) fn let_try(&self) {

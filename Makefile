@@ -9,7 +9,7 @@ help: ## this text
 demo: deps deb ## a gateway, a broker and the service: watch a remote reboot and two updates
 	scripts/demo
 
-demo-machine: deps deb ## the same with an emulated machine: UEFI, GRUB, verity bundles (slow)
+demo-machine: deps-machine deb ## the same with an emulated machine: UEFI, GRUB, verity bundles (slow)
 	scripts/demo --machine
 
 check: deps ## the quick part of the tests: format, lints, unit and documentation tests
@@ -18,7 +18,7 @@ check: deps ## the quick part of the tests: format, lints, unit and documentatio
 test: deps ## everything but the emulated machine
 	scripts/stages check parts deb simulation gateway
 
-test-machine: deps deb ## updates of an emulated machine: power cuts, a kernel panic, a broken agent (slow)
+test-machine: deps-machine deb ## updates of an emulated machine: power cuts, a kernel panic, a broken agent (slow)
 	scripts/stages machine
 
 deb: deps ## the Debian package: build/iotdm-agent.deb
@@ -27,8 +27,11 @@ deb: deps ## the Debian package: build/iotdm-agent.deb
 deps: ## install the Debian packages that building and testing need
 	@scripts/deps
 
+deps-machine: ## the same, and what the emulated machine needs
+	@scripts/deps machine
+
 clean: ## remove what was built (the cached Debian images stay)
 	cargo clean
 	rm -rf build
 
-.PHONY: help demo demo-machine check test test-machine deb deps clean
+.PHONY: help demo demo-machine check test test-machine deb deps deps-machine clean

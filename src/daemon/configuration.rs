@@ -17,8 +17,8 @@ use crate::config::{self, Configuration};
 use crate::host::{bus::Bus, identity, rauc};
 use crate::mqtt;
 
-/// How long D-Bus and RAUC may take to tell the slots.
-const RAUC_LIMIT: Duration = Duration::from_secs(20);
+/// How long the bus may take to greet. RAUC, which it may have to start, has a limit of its own.
+const BUS_LIMIT: Duration = Duration::from_secs(2);
 /// The pause before RAUC is asked again when it did not say.
 const FACTS_PAUSE: Duration = Duration::from_secs(20);
 
@@ -134,17 +134,16 @@ impl Daemon {
 
 /// What the host tells about itself. D-Bus and RAUC may be absent, slow, or hang.
 async fn facts() -> Facts {
-    let slots = async {
-        let bus = Bus::system().await.map_err(|error| error.to_string())?;
-        Ok(match rauc::slots(&bus).await {
+    let late = |_| Err("the system bus does not answer".to_owned());
+    let greeted = async { Bus::system().await.map_err(|error| error.to_string()) };
+    let firmware = match tokio::time::timeout(BUS_LIMIT, greeted).await.unwrap_or_else(late) {
+        Ok(bus) => match rauc::slots(&bus).await {
             Ok(slots) => Host::Slots(slots),
             Err(error) if rauc::is_busy(&error) => Host::Busy,
             Err(error) => Host::Silent(error.to_string()),
-        })
+        },
+        Err(reason) => Host::Silent(reason),
     };
-    let late = |_| Err("no answer in time".to_owned());
-    let answer = tokio::time::timeout(RAUC_LIMIT, slots).await.unwrap_or_else(late);
-    let firmware = answer.unwrap_or_else(Host::Silent);
     let version = match &firmware {
         Host::Slots(slots) => rauc::booted_version(slots),
         Host::Busy | Host::Silent(_) => None,

@@ -182,7 +182,10 @@ END
 
     /// Waits until the guest's boot number `n` (the first is 1) is up.
     pub(crate) fn wait_boot(&self, n: usize) {
-        succeeded(self.script(&["wait-boot"], &[&n.to_string()]).output(), "wait-boot");
+        let seconds = self.at_least(Duration::from_secs(60)).as_secs();
+        let arguments = [n.to_string(), seconds.to_string()];
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        succeeded(self.script(&["wait-boot"], &arguments).output(), "wait-boot");
     }
 
     /// Entries of the guest's journal, of all boots, as `journalctl -o json` gives them.

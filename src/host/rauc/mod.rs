@@ -33,7 +33,7 @@ const INTERFACE: &str = "de.pengutronix.rauc.Installer";
 
 /// How long the start of the agent may wait for RAUC, which D-Bus may have to start first, on a slow host in the middle of
 /// its boot. An agent that does not wait says that it takes no firmware, and takes that back soon after.
-const START_LIMIT: Duration = Duration::from_secs(15);
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long RAUC may take for a question: it may have to be started, and asks tools of the boot loader.
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
@@ -157,7 +157,7 @@ async fn instance(bus: &Bus) -> Result<Option<UniqueName<'static>>, BusError> {
     }
 }
 
-/// All slots of this host, in the order of their names; empty on a host without RAUC. Takes at most 15 s: for the start of
+/// All slots of this host, in the order of their names; empty on a host without RAUC. Takes at most 10 s: for the start of
 /// the agent, which must not hang because RAUC does.
 ///
 /// # Errors

@@ -92,14 +92,14 @@ async fn a_host_without_rauc_has_no_slots_and_says_so_at_once() {
 }
 
 #[tokio::test]
-async fn a_rauc_that_does_not_answer_holds_the_start_up_for_two_seconds_at_most() {
+async fn a_rauc_that_does_not_answer_holds_the_start_up_for_ten_seconds_at_most() {
     let private = PrivateBus::start();
     let service = Scripted::start(&private, NAME).await;
     service.answer("GetSlotStatus", Answer::Silence);
     let bus = Bus::at(private.address(), Duration::from_secs(60)).await.unwrap();
     let started = Instant::now();
     assert_eq!(slots(&bus).await.unwrap_err().cause, Cause::NoReply);
-    assert!(started.elapsed() < Duration::from_secs(4));
+    assert!(started.elapsed() < Duration::from_secs(14));
 }
 
 #[tokio::test]

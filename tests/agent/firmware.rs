@@ -653,6 +653,28 @@ fn an_ordinary_boot_is_marked_good_without_the_service() {
     assert!(Driver::with(off).watch.is_none(), "where the integrator does it");
 }
 
+/// What never was marked good lands in the other slot at the next plain reboot: giving up for a while is not giving up.
+#[test]
+fn an_ordinary_boot_whose_mark_never_sticks_is_tried_again_when_the_host_is_looked_at_anew() {
+    let mut driver = Driver::new();
+    driver.health(Verdict::Good);
+    let mut tries = 0;
+    while driver.marks.len() > tries {
+        tries = driver.marks.len();
+        driver.marked(Err("the boot loader's variables cannot be written".into()));
+        driver.pass(11 * SECOND);
+    }
+    assert!((2..100).contains(&tries), "it pauses: {tries}");
+    let settings = Box::new(driver.agent.settings().clone());
+    driver.event(Event::Configured(settings));
+    driver.health(Verdict::Good);
+    assert_eq!(driver.marks.len(), tries + 1);
+    driver.marked(Ok(()));
+    let settings = Box::new(driver.agent.settings().clone());
+    driver.event(Event::Configured(settings));
+    assert!(driver.watch.is_none(), "once it is marked, nothing is left to do");
+}
+
 #[test]
 fn an_agent_that_dies_while_rauc_writes_joins_it_again_or_reads_the_slots() {
     let mut driver = Driver::installing();

@@ -412,7 +412,8 @@ pub(in crate::agent) fn marked(work: &mut Work<'_>, op: OpId, result: &Result<()
         Step::Settle => {
             let running = &mut work.v.firmware.update;
             let marks = std::mem::take(&mut running.marks);
-            running.marked_good = marks.contains(&(Mark::Good, BOOTED.into()));
+            // What did not stick is tried again when the host is looked at anew, every hour.
+            running.marked_good = result.is_ok() && marks.contains(&(Mark::Good, BOOTED.into()));
             if let Some(ending) = running.ending.take() {
                 fail(work, &ending);
             }

@@ -1,79 +1,15 @@
-//! A disk that is really full: a small tmpfs in a mount namespace of its own, reached through /proc.
+//! A disk that is really full.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::agent::Host;
 use crate::scene::Scene;
+use crate::small_disk::SmallDisk;
 use crate::support::within;
-
-/// A file system of 256 KiB that only this test sees. It ends with the shell that holds the namespace.
-struct SmallDisk {
-    shell: Child,
-    path: PathBuf,
-    _mount_point: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let mount_point = tempfile::tempdir().unwrap();
-        let namespace = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
-        let mut shell = Command::new("unshare")
-            .args([
-                namespace,
-                "sh",
-                "-c",
-                "mount -t tmpfs -o size=256k small \"$1\" && echo mounted && read _",
-                "sh",
-            ])
-            .arg(mount_point.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare(1) is part of util-linux, which every Debian has");
-        let mut line = String::new();
-        BufReader::new(shell.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "mounted\n", "mount namespaces are allowed here");
-        let root = PathBuf::from(format!("/proc/{}/root", shell.id()));
-        let path = root.join(mount_point.path().strip_prefix("/").unwrap());
-        Self {
-            shell,
-            path,
-            _mount_point: mount_point,
-        }
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path.join("filler"))
-            .unwrap();
-        for size in [4096, 512, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.path.join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.shell.kill();
-        let _ = self.shell.wait();
-    }
-}
 
 async fn on_a_small_disk() -> (Scene, SmallDisk) {
     let mut scene = Scene::new().await;
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("256k");
     scene.host.state = Some(disk.path.join("state"));
     (scene, disk)
 }
@@ -160,7 +96,7 @@ async fn it_starts_and_works_with_a_disk_that_is_full() {
 
 #[tokio::test]
 async fn an_answer_that_the_full_disk_did_not_take_is_written_when_there_is_room() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("256k");
     let (broker, mut host) = crate::scene::with_fake_broker().await;
     host.state = Some(disk.path.join("state"));
     let agent = host.start();

@@ -4,6 +4,8 @@
 
 #[path = "../support/bus.rs"]
 mod bus;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
 

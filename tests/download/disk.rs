@@ -1,59 +1,12 @@
 //! Disks that are too small, full, or no disks.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
 
 use iotdm::host::download::FailureKind;
 
 use crate::server::{Reply, Server, Shelf};
+use crate::small_disk::SmallDisk;
 use crate::{Scene, assert_failure, names};
-
-/// A file system of 4 MiB that only this test sees. It ends with the shell that holds the namespace.
-struct SmallDisk {
-    shell: Child,
-    _mount_point: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let mount_point = tempfile::tempdir().unwrap();
-        let namespace = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
-        let mut shell = Command::new("unshare")
-            .args([
-                namespace,
-                "sh",
-                "-c",
-                "mount -t tmpfs -o size=4m small \"$1\" && echo mounted && read _",
-                "sh",
-            ])
-            .arg(mount_point.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare(1) is part of util-linux, which every Debian has");
-        let mut line = String::new();
-        BufReader::new(shell.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "mounted\n", "mount namespaces are allowed here");
-        let root = PathBuf::from(format!("/proc/{}/root", shell.id()));
-        let path = root.join(mount_point.path().strip_prefix("/").unwrap());
-        Self {
-            shell,
-            _mount_point: mount_point,
-            path,
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
-    }
-}
 
 fn scene_on(disk: &SmallDisk, server: &Server) -> Scene {
     let mut scene = Scene::at(server);
@@ -64,7 +17,7 @@ fn scene_on(disk: &SmallDisk, server: &Server) -> Scene {
 
 #[tokio::test]
 async fn fwd_04_a_file_that_has_no_room_beside_the_reserve_is_not_begun() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("4m");
     // It would fit, but then less than 1 MiB of 4 would be left.
     let shelf = Shelf::new(3_500_000);
     let server = Server::start(move |request| shelf.reply(request)).await;
@@ -81,7 +34,7 @@ async fn fwd_04_a_file_that_has_no_room_beside_the_reserve_is_not_begun() {
 
 #[tokio::test]
 async fn fwd_04_a_disk_that_fills_up_in_the_middle_ends_it_and_what_came_makes_room() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("4m");
     // Somebody else writes while it is interrupted.
     let (shelf, ballast) = (Shelf::new(2_500_000), disk.path.join("ballast"));
     let server = Server::start(move |request| match request.number {
@@ -102,7 +55,7 @@ async fn fwd_04_a_disk_that_fills_up_in_the_middle_ends_it_and_what_came_makes_r
 
 #[tokio::test]
 async fn fwd_04_a_disk_that_is_full_to_the_last_block_ends_it_too() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("4m");
     let file = disk.path.join("ballast");
     let mut ballast = std::fs::File::create(file).unwrap();
     while ballast.write_all(&[0; 4096]).is_ok() {}

@@ -7,6 +7,8 @@ mod child;
 mod disk;
 mod resume;
 mod server;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -121,7 +121,14 @@ impl Site {
         self.gateway.sh("systemctl reload iotdm-agent");
     }
 
+    /// Starts the service and waits until it hears: what a gateway says before that is lost with this broker, and the
+    /// gateway says it again after a minute only.
     pub(crate) fn start_service(&mut self) {
+        let ready = |site: &Self| {
+            let log = std::fs::read_to_string(site.path("serve.log")).unwrap_or_default();
+            log.matches(" ready: ").count()
+        };
+        let before = ready(self);
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -136,8 +143,7 @@ impl Site {
             .spawn()
             .unwrap();
         self.serve = Some(serve);
-        self.gateway
-            .wait("the service answers", || self.iotdm(&["ls"]).status.success());
+        self.gateway.wait("the service is ready", || ready(self) > before);
     }
 
     /// SIGKILL, as the out-of-memory killer does it.

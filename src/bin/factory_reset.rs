@@ -30,7 +30,9 @@ enum Command {
     Request,
     /// Reboot the host; when that is refused, take the wish back
     Reboot,
-    /// Fulfil the wish of an earlier boot, if there is one
+    /// Make anew the devices that the plan names, if there is a wish of an earlier boot: before they are mounted
+    Format,
+    /// Fulfil the wish of an earlier boot, if there is one, and leave the report for the agent
     Wipe,
 }
 
@@ -53,6 +55,7 @@ fn run(cli: &Cli) -> Result<String, String> {
     let environment = Environment::read();
     let given = environment.state_directory.clone();
     let boot = || clock::boot_id(environment.boot_id.as_deref()).map_err(|error| error.to_string());
+    let plan = || read(cli, given.as_deref()).map(|(plan, _)| plan);
     match cli.command {
         Command::Plan => {
             let preview = read(cli, given.as_deref())
@@ -81,9 +84,13 @@ fn run(cli: &Cli) -> Result<String, String> {
                 .map_err(|error| format!("the reboot is refused ({reason}), and the next boot wipes: {error}"))?;
             Err(format!("the reboot is refused, so nothing is wiped: {reason}"))
         }
+        Command::Format => {
+            let state = state_folder(given.as_deref(), None)?;
+            wipe::format(&state, &boot()?, plan).map_err(|error| error.to_string())?;
+            Ok(String::new())
+        }
         Command::Wipe => {
             let state = state_folder(given.as_deref(), None)?;
-            let plan = || read(cli, given.as_deref()).map(|(plan, _)| plan);
             match wipe::carry_out(&state, &boot()?, plan).map_err(|error| error.to_string())? {
                 Outcome::NotAsked => Ok("no factory reset is asked for".to_owned()),
                 Outcome::Over(report) => match report.failure() {

@@ -42,6 +42,8 @@ pub(super) const KEYS: &[(&str, Holds)] = &[
     ("manage.device_info.hwVersion", Holds::Text),
     ("manage.device_info.descriptiveLocation", Holds::Text),
     ("reboot.enabled", Holds::Truth),
+    ("factory_reset.enabled", Holds::Truth),
+    ("factory_reset.unit", Holds::Text),
     ("firmware.enabled", Holds::Truth),
     ("firmware.mark_good", Holds::Truth),
     ("firmware.max_size", Holds::Size),
@@ -61,7 +63,7 @@ pub(super) const KEYS: &[(&str, Holds)] = &[
 ];
 
 /// Sections that later versions know. Named so that nobody takes them for a spelling mistake.
-pub(super) const LATER: &[&str] = &["factory_reset", "location", "diagnostics"];
+pub(super) const LATER: &[&str] = &["location", "diagnostics"];
 
 /// What a name in a file stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -185,7 +187,7 @@ mod tests {
             (
                 "",
                 "x",
-                "sections are: device, service, manage, reboot, firmware, state",
+                "sections are: device, service, manage, reboot, factory_reset, firmware, state",
             ),
         ] {
             assert_eq!(hint(section, name).unwrap(), expected, "{section} {name}");

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 /// Where the state is kept unless the configuration or systemd says otherwise.
 pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/iotdm-agent";
 
+/// systemd's own target for it (systemd.special(7)).
+pub const DEFAULT_FACTORY_RESET_UNIT: &str = "factory-reset.target";
+
 /// Everything a configured agent needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -19,6 +22,8 @@ pub struct Settings {
     pub manage: Manage,
     /// Reboot on request.
     pub reboot: Reboot,
+    /// Factory reset on request.
+    pub factory_reset: FactoryReset,
     /// Firmware updates on request.
     pub firmware: Firmware,
     /// Where the state is kept.
@@ -143,6 +148,15 @@ pub struct DeviceInfo {
 pub struct Reboot {
     /// Whether the device does it.
     pub enabled: bool,
+}
+
+/// Factory reset on request of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactoryReset {
+    /// Whether the device does it.
+    pub enabled: bool,
+    /// The systemd unit that resets this host and ends in a reboot, with its suffix.
+    pub unit: String,
 }
 
 /// Firmware updates on request of the service.

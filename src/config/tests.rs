@@ -116,6 +116,7 @@ fn what_the_shipped_configuration_shows_as_a_default_is_the_default() {
     assert_eq!(bare.service.keep_alive, full.service.keep_alive);
     assert_eq!(bare.manage.lifetime, full.manage.lifetime);
     assert_eq!(bare.reboot, full.reboot);
+    assert_eq!(bare.factory_reset, full.factory_reset);
     // what has no default is shown by an example: files, proxy, rate and window
     let mut firmware = full.firmware.clone();
     (firmware.ca_file, firmware.certificate, firmware.proxy) = (None, None, None);
@@ -179,6 +180,9 @@ fn a_whole_configuration_becomes_settings() {
         descriptiveLocation = "hall 2"
         [reboot]
         enabled = false
+        [factory_reset]
+        enabled = false
+        unit = "gateway-reset.service"
         [firmware]
         enabled = false
         mark_good = false
@@ -238,6 +242,10 @@ fn a_whole_configuration_becomes_settings() {
             },
         },
         reboot: Reboot { enabled: false },
+        factory_reset: FactoryReset {
+            enabled: false,
+            unit: "gateway-reset.service".into(),
+        },
         firmware: Firmware {
             enabled: false,
             mark_good: false,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use super::error::Problem;
 use super::fragment::{Located, Value};
 use super::settings::{
-    ClientCertificate, Device, DeviceInfo, Kind, Manage, Reboot, Service, Settings, State, Token, Url,
+    ClientCertificate, DEFAULT_FACTORY_RESET_UNIT, Device, DeviceInfo, FactoryReset, Kind, Manage, Reboot, Service,
+    Settings, State, Token, Url,
 };
 use super::{Configuration, Inputs, units};
 
@@ -52,6 +53,12 @@ pub(super) fn settings(
     let reboot = Reboot {
         enabled: check.truth("reboot.enabled").unwrap_or(true),
     };
+    let factory_reset = FactoryReset {
+        enabled: check.truth("factory_reset.enabled").unwrap_or(true),
+        unit: check
+            .text("factory_reset.unit", units::unit_name)
+            .unwrap_or_else(|| DEFAULT_FACTORY_RESET_UNIT.to_owned()),
+    };
     let firmware = check.firmware();
     let state = State {
         directory: check.path("state.directory"),
@@ -66,6 +73,7 @@ pub(super) fn settings(
                 service,
                 manage,
                 reboot,
+                factory_reset,
                 firmware,
                 state,
             }))

@@ -153,6 +153,8 @@ pub enum Answer {
     Manifest(Vec<(String, String)>),
     /// For `ListUnitsFiltered`: the units' names.
     Units(Vec<String>),
+    /// A property that is a list.
+    Names(Vec<String>),
     /// A D-Bus error: name and text.
     Error(&'static str, &'static str),
     /// No reply at all.
@@ -369,6 +371,7 @@ async fn reply(connection: &Connection, call: &Message, answer: Option<Answer>, 
         Some(Answer::Text(text)) => connection.reply(&header, &text).await,
         Some(Answer::Number(n)) if property => connection.reply(&header, &variant(Variant::new(n))).await,
         Some(Answer::Number(n)) => connection.reply(&header, &n).await,
+        Some(Answer::Names(names)) => connection.reply(&header, &variant(Variant::new(names))).await,
         Some(Answer::Truth(b)) if property => connection.reply(&header, &variant(Variant::new(b))).await,
         Some(Answer::Truth(b)) => connection.reply(&header, &b).await,
         Some(Answer::Path(path)) => {

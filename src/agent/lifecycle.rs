@@ -52,7 +52,7 @@ fn content(settings: &Settings) -> Manage {
         metadata: settings.metadata.clone(),
         lifetime: Some(settings.lifetime),
         supports: Some(Supports {
-            device_actions: settings.reboot_enabled,
+            device_actions: settings.reboot_enabled || settings.reset_enabled,
             firmware_actions: settings.firmware.supported.is_ok(),
             bundles: Vec::new(),
         }),

@@ -31,7 +31,9 @@ use std::time::Duration;
 
 pub use durable::Durable;
 pub use effect::{AckId, After, CommandId, Effect, OpId, OweId, PublishId, Say, Step};
-pub use event::{DownloadEnd, Event, InstallEnd, RebootOutcome, Survey, Verdict};
+pub use event::{
+    DownloadEnd, Event, InstallEnd, RebootOutcome, ResetOutcome, ResetReady, ResetRefused, ResetReport, Survey, Verdict,
+};
 pub use status::Status;
 
 use crate::protocol::Address;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub device_info: DeviceInfo,
     /// Whether a reboot may be asked for remotely.
     pub reboot_enabled: bool,
+    /// Whether a factory reset may be asked for remotely.
+    pub reset_enabled: bool,
     /// Firmware over the air.
     pub firmware: firmware::Settings,
     /// The kernel's boot id of this boot: 32 hexadecimal digits.
@@ -156,6 +160,8 @@ impl Agent {
             Event::PublishRefused(id) => work.publish_refused(*id),
             Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
             Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
+            // The machine of the factory reset comes next.
+            Event::ResetSurveyed { .. } | Event::ResetEnded { .. } | Event::ResetReported { .. } => {}
             Event::Surveyed { op, found } => firmware::surveyed(&mut work, *op, found),
             Event::Downloaded { op, end } => firmware::downloaded(&mut work, *op, end),
             Event::Installed { op, end } => firmware::installed(&mut work, *op, end),

@@ -14,6 +14,7 @@ mod link;
 mod logging;
 mod pulse;
 mod report;
+mod reset;
 mod run;
 mod settings;
 mod shutdown;

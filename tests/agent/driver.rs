@@ -34,6 +34,11 @@ pub(crate) struct Driver {
     pub(crate) watch: Option<(OpId, Health)>,
     pub(crate) marker: Option<Marker>,
     pub(crate) discarded: usize,
+    pub(crate) reset_surveys: Vec<OpId>,
+    pub(crate) resets: Vec<OpId>,
+    pub(crate) report_reads: Vec<OpId>,
+    pub(crate) reports_discarded: usize,
+    pub(crate) withdrawn: usize,
     pub(crate) commits: usize,
     last_ack: u64,
     starts: u8,
@@ -49,6 +54,7 @@ pub(crate) fn settings(boot: &str) -> Settings {
             ..DeviceInfo::default()
         },
         reboot_enabled: true,
+        reset_enabled: true,
         firmware: firmware::Settings {
             supported: Ok(()),
             ..firmware::Settings::default()
@@ -87,6 +93,11 @@ impl Driver {
             watch: None,
             marker: None,
             discarded: 0,
+            reset_surveys: Vec::new(),
+            resets: Vec::new(),
+            report_reads: Vec::new(),
+            reports_discarded: 0,
+            withdrawn: 0,
             commits: 0,
             last_ack: 0,
             starts: 0,
@@ -145,6 +156,11 @@ impl Driver {
                 After::Effect(Effect::Watch(watch)) => self.watch = watch,
                 After::Effect(Effect::Marker(marker)) => self.marker = marker,
                 After::Effect(Effect::Discard) => self.discarded += 1,
+                After::Effect(Effect::SurveyReset(op)) => self.reset_surveys.push(op),
+                After::Effect(Effect::ReadResetReport(op)) => self.report_reads.push(op),
+                After::Effect(Effect::DiscardResetReport) => self.reports_discarded += 1,
+                After::Effect(Effect::WithdrawReset) => self.withdrawn += 1,
+                After::Reset(op) => self.resets.push(op),
                 After::Download(op, image) => {
                     assert_eq!(
                         self.on_disk().firmware.state,

@@ -269,6 +269,13 @@ impl World {
             After::Effect(Effect::Watch(watch)) => self.watch_begins(watch),
             After::Effect(Effect::Marker(marker)) => self.marker_is_written(marker),
             After::Effect(Effect::Discard) => self.device.host.file = None,
+            After::Effect(
+                Effect::SurveyReset(_)
+                | Effect::ReadResetReport(_)
+                | Effect::DiscardResetReport
+                | Effect::WithdrawReset,
+            )
+            | After::Reset(_) => {}
             After::Download(op, image) => self.download_begins(op, image),
             After::Install { op, image, transaction } => self.install_begins(op, image, transaction),
             After::Rejoin(op) => self.rejoin_begins(op),

@@ -59,6 +59,7 @@ impl Device {
                 metadata: None,
                 device_info: DeviceInfo::default(),
                 reboot_enabled: true,
+                reset_enabled: true,
                 firmware: firmware_settings(random, plan),
                 boot_id: "boot-1".into(),
             },

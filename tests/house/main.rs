@@ -23,15 +23,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("config", &[]),
     ("local", &[]),
+    ("wipe", &[]),
     (
         "daemon",
-        &["protocol", "agent", "host", "mqtt", "store", "config", "local"],
+        &["protocol", "agent", "host", "mqtt", "store", "config", "local", "wipe"],
     ),
     ("service", &["protocol", "service/brain", "mqtt"]),
     ("service/brain", &["protocol"]),
-    // The two programs. A command of the agent reads a configuration and asks the daemon; it decides nothing.
+    // The programs. A command of the agent reads a configuration and asks the daemon; it decides nothing.
     ("main", &["config", "daemon", "local"]),
     ("bin", &["service"]),
+    // Reads the configuration for what must survive, and wipes; of the daemon it uses the environment only.
+    ("bin/factory_reset", &["config", "daemon", "host", "wipe"]),
     ("lib", &[]),
 ];
 

@@ -1,0 +1,166 @@
+//! `factory-reset`, which a host runs as root to fulfil a factory reset. What is done is in `iotdm::wipe`; here it is
+//! told which files must survive, out of the agent's configuration.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, ExitCode};
+
+use clap::{Parser, Subcommand};
+use iotdm::config::{self, Configuration, DEFAULT_PATH, DEFAULT_STATE_DIRECTORY, Settings};
+use iotdm::daemon::Environment;
+use iotdm::host::clock;
+use iotdm::wipe::{self, Outcome, Plan};
+
+/// Wipes what /etc/iotdm-agent/factory-reset.d names. systemd runs it: systemctl start factory-reset.target
+#[derive(Debug, Parser)]
+#[command(name = "factory-reset", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The agent's configuration: what it names survives
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, global = true)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+enum Command {
+    /// Show what would be wiped and what would stay. Changes nothing
+    Plan,
+    /// Leave the wish for a factory reset, which the next boot fulfils
+    Request,
+    /// Reboot the host; when that is refused, take the wish back
+    Reboot,
+    /// Fulfil the wish of an earlier boot, if there is one
+    Wipe,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(text) => match writeln!(io::stdout(), "{}", text.trim_end()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(reason) => {
+            // Without stderr the exit code has to do.
+            let _ = writeln!(io::stderr(), "factory-reset: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<String, String> {
+    let environment = Environment::read();
+    let given = environment.state_directory.clone();
+    let boot = || clock::boot_id(environment.boot_id.as_deref()).map_err(|error| error.to_string());
+    match cli.command {
+        Command::Plan => {
+            let preview = read(cli, given.as_deref())
+                .map_err(|problems| problems.join("\n"))?
+                .0
+                .preview();
+            if preview.problems.is_empty() {
+                Ok(preview.to_string())
+            } else {
+                Err(format!("a factory reset is refused:\n{preview}"))
+            }
+        }
+        Command::Request => {
+            let refused = |reasons: Vec<String>| format!("refused:\n{}", reasons.join("\n"));
+            let (plan, state) = read(cli, given.as_deref()).map_err(refused)?;
+            will_be_wiped()?;
+            wipe::request(&state, &boot()?, &plan).map_err(|error| format!("refused:\n{error}"))?;
+            let targets: Vec<_> = plan.targets().map(|path| path.display().to_string()).collect();
+            Ok(format!("the next boot wipes {}", targets.join(", ")))
+        }
+        Command::Reboot => {
+            let Err(reason) = systemctl(&["reboot"]) else {
+                return Ok("the host reboots".to_owned());
+            };
+            wipe::withdraw(&state_folder(given.as_deref(), None)?)
+                .map_err(|error| format!("the reboot is refused ({reason}), and the next boot wipes: {error}"))?;
+            Err(format!("the reboot is refused, so nothing is wiped: {reason}"))
+        }
+        Command::Wipe => {
+            let state = state_folder(given.as_deref(), None)?;
+            let plan = || read(cli, given.as_deref()).map(|(plan, _)| plan);
+            match wipe::carry_out(&state, &boot()?, plan).map_err(|error| error.to_string())? {
+                Outcome::NotAsked => Ok("no factory reset is asked for".to_owned()),
+                Outcome::Over(report) => match report.failure() {
+                    None => Ok(report.text()),
+                    Some(failure) => Err(format!("{failure}; {}", report.text())),
+                },
+            }
+        }
+    }
+}
+
+/// The plan beside the configuration, with what survives, and the state folder.
+fn read(cli: &Cli, given: Option<&Path>) -> Result<(Plan, PathBuf), Vec<String>> {
+    let one = |reason: String| vec![reason];
+    let loaded = config::load(&cli.config, None).map_err(|error| {
+        one(format!(
+            "what must survive is not known: the configuration is refused: {error}"
+        ))
+    })?;
+    let Configuration::Configured(settings) = &loaded.settings else {
+        return Err(one(format!(
+            "what must survive is not known: {} gives this device no identity yet",
+            cli.config.display()
+        )));
+    };
+    let state = state_folder(given, settings.state.directory.as_deref()).map_err(one)?;
+    let folder = cli.config.parent().unwrap_or(Path::new("/"));
+    let mut protected = vec![folder.to_owned(), state.clone()];
+    protected.extend(loaded.files.iter().cloned());
+    protected.extend(named(settings));
+    Plan::read(&folder.join("factory-reset.d"), &protected).map(|plan| (plan, state))
+}
+
+/// Every file that the configuration names.
+fn named(settings: &Settings) -> Vec<PathBuf> {
+    let (service, firmware) = (&settings.service, &settings.firmware);
+    let certificates = service.certificate.iter().chain(&firmware.certificate);
+    let mut named: Vec<PathBuf> = certificates
+        .flat_map(|pair| [pair.cert_file.clone(), pair.key_file.clone()])
+        .collect();
+    named.extend(service.token.iter().map(|token| token.path().to_owned()));
+    named.extend(service.ca_file.iter().chain(&firmware.ca_file).cloned());
+    named
+}
+
+/// The units say which it is, and the agent's configuration may say it, too.
+fn state_folder(given: Option<&Path>, configured: Option<&Path>) -> Result<PathBuf, String> {
+    match (given, configured) {
+        (Some(given), Some(configured)) if given != configured => Err(format!(
+            "the units of the factory reset know {} as the state folder, the configuration says {}: \
+             give each of them a drop-in (man factory-reset.d)",
+            given.display(),
+            configured.display()
+        )),
+        (Some(path), _) | (None, Some(path)) => Ok(path.to_owned()),
+        (None, None) => Ok(PathBuf::from(DEFAULT_STATE_DIRECTORY)),
+    }
+}
+
+/// A wish that nobody fulfils would lie in wait.
+fn will_be_wiped() -> Result<(), String> {
+    systemctl(&["is-enabled", "--quiet", wipe::WIPE_UNIT]).map_err(|_| {
+        format!(
+            "refused: {} is not enabled: systemctl enable {}",
+            wipe::WIPE_UNIT,
+            wipe::REQUEST_UNIT
+        )
+    })
+}
+
+fn systemctl(arguments: &[&str]) -> Result<(), String> {
+    let output = Process::new("systemctl")
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("systemctl cannot be started: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}

@@ -4,7 +4,7 @@ use super::durable::Wish;
 use super::effect::{AckId, Level, Topic};
 use super::event::Message;
 use super::work::Work;
-use super::{firmware, lifecycle, observation, outbox, reboot};
+use super::{firmware, lifecycle, observation, outbox, reboot, reset};
 use crate::protocol::topic::TopicError;
 use crate::protocol::{Address, Malformed, Rc, ReqId, Request, Response, ToDevice, json};
 
@@ -57,6 +57,7 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
     // First of all it may be one that was carried out before.
     match request {
         Request::Reboot => return reboot::request(work, message.ack, req_id, message.dup),
+        Request::FactoryReset => return reset::request(work, message.ack, req_id, message.dup),
         Request::FirmwareDownload => {
             return firmware::request(work, firmware::Operation::Download, message.ack, req_id, message.dup);
         }
@@ -69,14 +70,12 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
     if work.d.wish != Wish::Managed {
         return answer(work, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
     }
-    let not_built = |what: &str| format!("{what} is not supported by this version of the agent");
     match request {
         // Done above.
-        Request::Reboot | Request::FirmwareDownload | Request::FirmwareUpdate => {}
+        Request::Reboot | Request::FactoryReset | Request::FirmwareDownload | Request::FirmwareUpdate => {}
         Request::Cancel(fields) => observation::cancel(work, fields, req_id),
         Request::Observe(fields) => observation::observe(work, fields, req_id),
         Request::Update(fields) => firmware::update_attributes(work, fields, req_id),
-        Request::FactoryReset => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("factory reset")),
         Request::Custom { bundle, .. } => {
             answer(
                 work,

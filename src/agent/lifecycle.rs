@@ -1,7 +1,7 @@
 //! Manage, its renewal, and unmanage (protocol: "manage device", "unmanage device").
 //!
-//! The service reads *any* manage as "the reboot is complete", so none is sent while a reboot is under way, for
-//! whatever cause; and none is sent before the answers that are owed have reached the broker.
+//! The service reads *any* manage as "the reboot is complete", so none is sent while a reboot or a factory reset is
+//! under way, for whatever cause; and none is sent before the answers that are owed have reached the broker.
 
 use std::time::Duration;
 
@@ -61,9 +61,9 @@ fn content(settings: &Settings) -> Manage {
     }
 }
 
-/// No manage while a reboot is under way.
+/// No manage while a reboot or a factory reset is under way.
 fn silent(work: &Work<'_>) -> bool {
-    work.d.reboot().is_some()
+    work.d.reboot().is_some() || work.d.reset().is_some()
 }
 
 pub(super) fn subscribed(work: &mut Work<'_>) {
@@ -354,7 +354,9 @@ fn command_due(work: &mut Work<'_>, command: CommandId) {
 
 fn refused_command(work: &Work<'_>) -> Option<String> {
     if silent(work) {
-        return Some("a reboot is under way; a manage now would look like its end: try again after it".into());
+        return Some(
+            "a reboot or a factory reset is under way; a manage now would look like its end: try again after it".into(),
+        );
     }
     match work.disk {
         super::Disk::Refuses(reason) => Some(reason.to_owned()),

@@ -5,7 +5,7 @@
 //! refuses, nothing of the step has happened; the same event is handled again with [`Disk::Refuses`], and the answer
 //! is a step that writes nothing and starts nothing.
 //!
-//! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `handled` (requests that must not be executed
+//! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `reset`, `handled` (requests that must not be executed
 //! twice), `outbox` (what the service has not confirmed yet), `inbox` (what the service says). Shared between them
 //! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it), and
 //! `observation` tells the service what has changed.
@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod observation;
 pub mod outbox;
 pub mod reboot;
+pub mod reset;
 pub mod status;
 mod work;
 
@@ -87,6 +88,7 @@ pub struct Volatile {
     session_kept: bool,
     lifecycle: lifecycle::Lifecycle,
     reboot: reboot::Reboot,
+    reset: reset::Reset,
     firmware: firmware::Firmware,
     observation: observation::Observation,
     outbox: outbox::Outbox,
@@ -136,6 +138,7 @@ impl Agent {
         match event {
             Event::Started => {
                 reboot::recover(&mut work);
+                reset::recover(&mut work);
                 firmware::recover(&mut work);
             }
             Event::Configured(_) => {
@@ -152,6 +155,7 @@ impl Agent {
             Event::Disconnected => {
                 work.v.subscribed = false;
                 lifecycle::disconnected(&mut work);
+                reset::disconnected(&mut work);
                 firmware::disconnected(&mut work);
             }
             Event::Message(message) => inbox::message(&mut work, message),
@@ -160,8 +164,9 @@ impl Agent {
             Event::PublishRefused(id) => work.publish_refused(*id),
             Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
             Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
-            // The machine of the factory reset comes next.
-            Event::ResetSurveyed { .. } | Event::ResetEnded { .. } | Event::ResetReported { .. } => {}
+            Event::ResetSurveyed { op, found } => reset::surveyed(&mut work, *op, found),
+            Event::ResetEnded { op, outcome } => reset::ended(&mut work, *op, outcome),
+            Event::ResetReported { op, report } => reset::reported(&mut work, *op, report),
             Event::Surveyed { op, found } => firmware::surveyed(&mut work, *op, found),
             Event::Downloaded { op, end } => firmware::downloaded(&mut work, *op, end),
             Event::Installed { op, end } => firmware::installed(&mut work, *op, end),
@@ -178,6 +183,7 @@ impl Agent {
             Event::Deadline => {}
         }
         reboot::due(&mut work);
+        reset::due(&mut work);
         firmware::due(&mut work);
         lifecycle::due(&mut work);
         observation::due(&mut work);
@@ -211,6 +217,7 @@ impl Agent {
         [
             lifecycle::deadline(&work),
             reboot::deadline(&work),
+            reset::deadline(&work),
             firmware::deadline(&work),
             observation::deadline(&work),
             outbox::deadline(&work),

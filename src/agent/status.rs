@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::durable::{Exclusive, RebootPhase, Wish};
 use super::firmware::{self, record::Phase};
+use super::reset::record::Phase as ResetPhase;
 use super::work::Work;
 
 /// The brain's part of `iotdm-agent status`.
@@ -19,8 +20,8 @@ pub struct Status {
     pub manage_refused: Option<String>,
     /// Whether the subscription stands.
     pub subscribed: bool,
-    /// What is under way: `none`, `reboot asked`, `reboot accepted`, `reboot unclear`, or something that this version
-    /// does not know.
+    /// What is under way: `none`, `reboot asked`, `factory reset accepted`, `firmware on trial` and the like, or something
+    /// that this version does not know.
     pub busy: &'static str,
     /// How firmware stands.
     pub firmware: FirmwareStatus,
@@ -112,6 +113,11 @@ fn busy(work: &Work<'_>) -> &'static str {
             (Phase::Installed, Some(_)) => "firmware installed, rebooting",
             (Phase::Trial, _) => "firmware on trial",
             (Phase::RollingBack, _) => "firmware rolling back",
+        },
+        Some(Exclusive::Reset { reset }) if reset.boot_id != work.settings.boot_id => "factory reset, outcome to come",
+        Some(Exclusive::Reset { reset }) => match reset.phase {
+            ResetPhase::Accepted => "factory reset accepted",
+            ResetPhase::Starting => "factory reset starting",
         },
         Some(Exclusive::Unknown(_)) => "something that this version does not know",
     }

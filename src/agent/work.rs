@@ -55,7 +55,12 @@ impl<'a> Work<'a> {
 
     /// Whether there is a change that the disk does not have.
     pub(super) fn unsaved(&self) -> bool {
-        self.v.unsaved.is_some() || self.v.reboot.is_held()
+        self.v.unsaved.is_some() || self.held()
+    }
+
+    /// Whether something waits until the disk works.
+    fn held(&self) -> bool {
+        self.v.reboot.is_held() || self.v.reset.is_held()
     }
 
     /// Whether it is time to try the disk again.
@@ -248,16 +253,17 @@ impl<'a> Work<'a> {
 
     pub(super) fn finish(mut self) -> Step {
         let mut commit = None;
+        let held = self.held();
         if let Disk::Refuses(_) = self.disk {
             if self.changed {
                 self.v.unsaved = Some(Box::new(self.d.into_owned()));
             }
-            if self.v.unsaved.is_some() || self.v.reboot.is_held() {
+            if self.v.unsaved.is_some() || held {
                 self.v.retry_save_at = Some(self.now.boottime + SAVE_RETRY);
             }
         } else if self.changed || (self.v.unsaved.is_some() && self.may_retry_save()) {
             self.v.unsaved = None;
-            self.v.retry_save_at = self.v.retry_save_at.filter(|_| self.v.reboot.is_held());
+            self.v.retry_save_at = self.v.retry_save_at.filter(|_| held);
             commit = Some(self.d.into_owned());
         }
         Step {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use iotdm::agent::effect::{Health, Image, Mark, Marker, Purpose, Reply, Topic};
 use iotdm::agent::event::Message;
+use iotdm::agent::reset::record::Phase;
 use iotdm::agent::*;
 use iotdm::protocol::model::DeviceInfo;
 use iotdm::protocol::{Address, ToDevice};
@@ -160,7 +161,12 @@ impl Driver {
                 After::Effect(Effect::ReadResetReport(op)) => self.report_reads.push(op),
                 After::Effect(Effect::DiscardResetReport) => self.reports_discarded += 1,
                 After::Effect(Effect::WithdrawReset) => self.withdrawn += 1,
-                After::Reset(op) => self.resets.push(op),
+                After::Reset(op) => {
+                    let disk = self.on_disk();
+                    let starting = disk.reset().is_some_and(|reset| reset.phase == Phase::Starting);
+                    assert!(starting, "systemd is asked only when that is on the disk");
+                    self.resets.push(op);
+                }
                 After::Download(op, image) => {
                     assert_eq!(
                         self.on_disk().firmware.state,
@@ -217,6 +223,27 @@ impl Driver {
     pub(crate) fn reboot_ends(&mut self, outcome: RebootOutcome) {
         let op = *self.reboots.last().unwrap();
         self.event(Event::RebootEnded { op, outcome });
+    }
+
+    pub(crate) fn ask_reset(&mut self, req_id: &str) -> AckId {
+        let topic = ToDevice::FactoryReset.topic(&Address::Session);
+        self.receive(&topic, &format!(r#"{{"reqId":"{req_id}"}}"#))
+    }
+
+    /// The look at the host is done.
+    pub(crate) fn reset_surveyed(&mut self, found: Result<ResetReady, ResetRefused>) {
+        let op = *self.reset_surveys.last().unwrap();
+        self.event(Event::ResetSurveyed { op, found });
+    }
+
+    pub(crate) fn reset_ends(&mut self, outcome: ResetOutcome) {
+        let op = *self.resets.last().unwrap();
+        self.event(Event::ResetEnded { op, outcome });
+    }
+
+    pub(crate) fn report_is(&mut self, report: Result<Option<ResetReport>, String>) {
+        let op = *self.report_reads.last().unwrap();
+        self.event(Event::ResetReported { op, report });
     }
 
     /// The broker acknowledges everything that was published so far.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iotdm::agent::durable::{Durable, RebootPhase, Wish};
-use iotdm::agent::{Agent, Event, OweId, Verdict};
+use iotdm::agent::{Agent, Event, OweId, ResetReport, Verdict, reset};
 use serde_json::{Value, json};
 
 use crate::driver::{Driver, settings};
@@ -22,6 +22,33 @@ fn the_state_of_0_1_is_read_whole_and_written_back_as_it_was() {
         "all of it is understood"
     );
     assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+}
+
+#[test]
+fn a_factory_reset_of_0_1_is_read_whole_written_back_as_it_was_and_comes_to_its_end() {
+    let golden = include_str!("golden/state-0.1-reset.json").trim_end();
+    let durable = Durable::from_json(golden.as_bytes()).unwrap();
+    let reset = durable.reset().unwrap();
+    assert_eq!((reset.phase, reset.requests.len()), (reset::record::Phase::Starting, 1));
+    assert!(
+        durable.extra.is_empty() && reset.extra.is_empty(),
+        "all of it is understood"
+    );
+    assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+
+    let asked_in = reset.boot_id.clone();
+    let mut driver = Driver::new();
+    driver.disk = golden.into();
+    driver.host_reboots("boot-2");
+    driver.report_is(Ok(Some(ResetReport {
+        id: "boot-2".into(),
+        asked_in,
+        failed: None,
+        text: "/data/app wiped".into(),
+    })));
+    driver.connect(true);
+    assert_eq!(driver.order(), ["log", "manage"]);
+    assert_eq!(driver.on_disk().reset_told.as_deref(), Some("boot-2"));
 }
 
 #[test]

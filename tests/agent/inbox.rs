@@ -95,7 +95,6 @@ fn top_03_an_unknown_operation_is_answered_501() {
 fn what_is_not_built_yet_is_answered_501_and_cancel_of_nothing_200() {
     let mut driver = Driver::managed();
     for (tail, d, rc) in [
-        ("mgmt/initiate/device/factory_reset", "null", 501),
         ("mgmt/custom/bundle-v1/act", "null", 501),
         ("device/update", r#"{"fields":[{"field":"metadata","value":{}}]}"#, 501),
         ("cancel", r#"{"data":[{"field":"mgmt.firmware"}]}"#, 200),

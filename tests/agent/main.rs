@@ -10,3 +10,4 @@ mod observation;
 mod outbox;
 mod outcome;
 mod reboot;
+mod reset;

@@ -272,6 +272,9 @@ fn judge(work: &Work<'_>, firmware: &Record, operation: Operation) -> Result<(),
     if work.d.update().is_some() {
         return refuse(Rc::BAD_REQUEST, "an update is under way already");
     }
+    if work.d.reset().is_some() {
+        return refuse(Rc::INTERNAL, "busy: a factory reset is under way");
+    }
     let downloaded = firmware.is(FirmwareState::Downloaded);
     match operation {
         _ if firmware.is(FirmwareState::Downloading) => {

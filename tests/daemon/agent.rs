@@ -82,8 +82,13 @@ pub(crate) struct Host {
 impl Host {
     /// A host with a token and no configuration.
     pub(crate) fn new(id: &str, bus: &str) -> Self {
+        Self::below(&std::env::temp_dir(), id, bus)
+    }
+
+    /// The same with everything that is its own below a folder, which may be on another file system than `/`.
+    pub(crate) fn below(folder: &Path, id: &str, bus: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(folder).unwrap();
         // A command may be run as another user.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         for name in ["run", "etc", "state"] {

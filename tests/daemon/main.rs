@@ -23,5 +23,6 @@ mod life;
 mod looking;
 mod reboot;
 mod refusals;
+mod slow_rauc;
 mod updatable;
 mod wire;

@@ -9,6 +9,7 @@ mod place;
 mod push;
 mod random;
 mod registry;
+mod reset;
 mod rest;
 mod scene;
 #[path = "../support/mod.rs"]

@@ -64,8 +64,8 @@ impl Service {
         let text = match row.step {
             RequestStep::Update => format!("refused the description of the firmware ({rc}){reason}"),
             RequestStep::Observe => format!("refused to be observed ({rc}){reason}"),
-            // Our agent says so when the system took the reboot and then did not go down.
-            RequestStep::Working => format!("accepted {what}, but it did not happen ({rc}){reason}"),
+            // Our agent says so when the system took the reboot and then did not go down, or when not all was wiped.
+            RequestStep::Working => format!("accepted {what}, but it did not succeed ({rc}){reason}"),
             RequestStep::Initiate | RequestStep::Cancel => format!("refused {what} ({rc}){reason}"),
         };
         row.rc = Some(rc.0);

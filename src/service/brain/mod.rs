@@ -43,8 +43,11 @@ pub const MAX_REQUESTS: usize = 1_000;
 pub const MAX_STATUSES: usize = 100_000;
 /// How many requests are on their way to the broker at a time; answers to devices need room beside them.
 pub const WINDOW: usize = 16;
-/// How long a device has to carry out a reboot or factory reset unless the request says otherwise, in seconds.
+/// How long a device has to carry out a reboot unless the request says otherwise, in seconds.
 pub const DEFAULT_TIMEOUT: u64 = 3600;
+/// The same for a factory reset: 2 hours. A wipe may take many minutes, and goes on in the next boot after a power cut;
+/// a request that has timed out stays so, however well the reset ends.
+pub const DEFAULT_RESET_TIMEOUT: u64 = 2 * 3600;
 /// The same for a firmware download or update: 24 hours.
 pub const DEFAULT_FIRMWARE_TIMEOUT: u64 = 24 * 3600;
 /// The longest timeout, in seconds: 30 days.

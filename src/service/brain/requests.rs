@@ -8,8 +8,8 @@ use super::rows::{Action, Change, RequestRow, RequestStep, Status, StatusRow};
 use super::step::{NewRequest, Now, Refusal, RefusalKind, Reply, Step};
 use super::words::clean;
 use super::{
-    DEFAULT_FIRMWARE_TIMEOUT, DEFAULT_TIMEOUT, MAX_REQUEST_DEVICES, MAX_REQUESTS, MAX_STATUSES, MAX_TIMEOUT, Service,
-    firmware,
+    DEFAULT_FIRMWARE_TIMEOUT, DEFAULT_RESET_TIMEOUT, DEFAULT_TIMEOUT, MAX_REQUEST_DEVICES, MAX_REQUESTS, MAX_STATUSES,
+    MAX_TIMEOUT, Service, firmware,
 };
 use crate::protocol::Device;
 
@@ -26,7 +26,8 @@ impl Service {
             }
         }
         let default = match action {
-            Action::Reboot | Action::FactoryReset => DEFAULT_TIMEOUT,
+            Action::Reboot => DEFAULT_TIMEOUT,
+            Action::FactoryReset => DEFAULT_RESET_TIMEOUT,
             Action::FirmwareDownload | Action::FirmwareUpdate => DEFAULT_FIRMWARE_TIMEOUT,
         };
         let timeout_ms = i64::try_from(request.timeout.unwrap_or(default))

@@ -78,8 +78,8 @@ pub struct NewRequest {
     pub parameters: Vec<Value>,
     /// The devices, 1 to [`super::MAX_REQUEST_DEVICES`].
     pub devices: Vec<Device>,
-    /// Seconds, 1 to [`super::MAX_TIMEOUT`]; [`super::DEFAULT_TIMEOUT`] or [`super::DEFAULT_FIRMWARE_TIMEOUT`] when
-    /// not given.
+    /// Seconds, 1 to [`super::MAX_TIMEOUT`]; when not given, by the action: [`super::DEFAULT_TIMEOUT`],
+    /// [`super::DEFAULT_RESET_TIMEOUT`] or [`super::DEFAULT_FIRMWARE_TIMEOUT`].
     pub timeout: Option<u64>,
     /// `override`: calls off everything that is in progress with these devices first.
     pub overrides: bool,

@@ -57,6 +57,13 @@ pub(super) fn error(text: &str) {
     let _ = writeln!(io::stderr(), "iotdm: {text}");
 }
 
+/// A question on standard error; the answer is typed behind it.
+pub(super) fn ask(text: &str) {
+    let mut to = io::stderr();
+    // Whoever does not see it does not answer it.
+    let _ = write!(to, "{text}").and_then(|()| to.flush());
+}
+
 /// A device's text as one line without control characters: it may say anything.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

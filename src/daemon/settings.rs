@@ -31,7 +31,7 @@ pub(super) fn brain(
         metadata: settings.manage.metadata.clone(),
         device_info: device_info(&settings.manage.device_info, &facts.identity),
         reboot_enabled: settings.reboot.enabled,
-        reset_enabled: false,
+        reset_enabled: settings.factory_reset.enabled,
         firmware: agent::firmware::Settings {
             supported: support::supported(settings, &facts.firmware, kept),
             mark_good: settings.firmware.mark_good,

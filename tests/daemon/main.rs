@@ -23,6 +23,7 @@ mod life;
 mod looking;
 mod reboot;
 mod refusals;
+mod reset;
 mod slow_rauc;
 mod updatable;
 mod wire;

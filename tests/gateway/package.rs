@@ -137,7 +137,9 @@ fn polkit_lets_the_agent_reboot_reset_and_hold_a_shutdown_back_and_nothing_else(
         );
         // by itself the target does nothing
         assert!(
-            may(&format!("{SYSTEMD} StartUnit ss factory-reset.target replace-irreversibly")),
+            may(&format!(
+                "{SYSTEMD} StartUnit ss factory-reset.target replace-irreversibly"
+            )),
             "{suite}"
         );
         for refused in [

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use iotdm::host::systemd::{ServiceInfo, StartFailed, Systemd, UnitInfo};
 use tokio::sync::Notify;
-use zbus::OwnedObjectPath;
 
-use super::bus::{Answer, PrivateBus, Scripted};
+use super::bus::{Answer, JOB, PrivateBus, Scripted, systemd1};
 use super::{connect, soon};
 
 #[tokio::test]
@@ -116,35 +115,19 @@ async fn failed_units_are_told_by_name() {
 }
 
 const TARGET: &str = "factory-reset.target";
-const JOB: &str = "/org/freedesktop/systemd1/job/7";
 
-/// A systemd that knows one target, which pulls in one service.
+/// A systemd that knows one target, which pulls in two services; one of them fails.
 async fn with_target(private: &PrivateBus) -> Scripted {
-    let service = Scripted::start(private, "org.freedesktop.systemd1").await;
-    let path = "/org/freedesktop/systemd1/unit/factory_2dreset_2etarget";
+    let service = systemd1(private).await;
+    let names = |names: &[&str]| Answer::Names(names.iter().map(|name| (*name).to_owned()).collect());
     service
-        .answer("LoadUnit", Answer::Path(path.to_owned()))
-        .answer("Requires", Answer::Names(vec!["wipe.service".to_owned()]))
-        .answer("BindsTo", Answer::Names(vec![]))
-        .answer(
-            "Wants",
-            Answer::Names(vec!["a.service".to_owned(), "wipe.service".to_owned()]),
-        )
+        .answer("Requires", names(&["wipe.service"]))
+        .answer("Wants", names(&["a.service", "wipe.service"]))
         .answer(
             "ListUnitsFiltered",
             Answer::Units(vec!["wipe.service".to_owned(), "b.service".to_owned()]),
-        )
-        .answer("Subscribe", Answer::Done)
-        .answer("StartUnit", Answer::Path(JOB.to_owned()));
+        );
     service
-}
-
-async fn job_removed(service: &Scripted, job: &str, result: &str) {
-    let manager = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
-    let job = OwnedObjectPath::try_from(job).unwrap();
-    service
-        .emit(manager.0, manager.1, "JobRemoved", &(7u32, job, TARGET, result))
-        .await;
 }
 
 #[tokio::test]
@@ -181,8 +164,8 @@ async fn a_start_ends_with_its_own_job() {
         soon(service.called("StartUnit", before + 1)).await;
         permit.notify_one();
         soon(service.answered("StartUnit", before + 1)).await;
-        job_removed(&service, "/org/freedesktop/systemd1/job/6", "failed").await;
-        job_removed(&service, JOB, result).await;
+        service.job_removed("/org/freedesktop/systemd1/job/6", "failed").await;
+        service.job_removed(JOB, result).await;
         let ended = soon(start).await.unwrap();
         assert_eq!(
             ended.map_err(|error| error.to_string()),

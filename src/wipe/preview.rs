@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::ground::{Ground, Target, is_link};
+use super::mkfs;
 use super::plan::Plan;
 use super::tree::{Mode, Tally, Walk};
 
@@ -98,6 +99,15 @@ impl Plan {
                 });
             }
         }
+        for format in &self.formats {
+            preview.goes.push(Going {
+                path: format.path.clone(),
+                kind: Kind::Device,
+                files: 0,
+                folders: 0,
+                bytes: 0,
+            });
+        }
         preview
     }
 }
@@ -119,6 +129,11 @@ pub(super) fn problems(plan: &Plan, ground: &Ground) -> Vec<String> {
                 problems.push(format!("{}: wipe {}: {reason}", wipe.at, wipe.path.display()));
             }
             _ => {}
+        }
+    }
+    for line in &plan.formats {
+        if let Some(reason) = mkfs::problem(plan, ground, &line.path) {
+            problems.push(format!("{}: format {}: it {reason}", line.at, line.path.display()));
         }
     }
     problems

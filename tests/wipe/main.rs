@@ -2,6 +2,7 @@
 //! system call. Wants root, for mounting; every mount is in a namespace that ends with its test.
 #![allow(clippy::unwrap_used)]
 
+mod anew;
 mod place;
 mod refused;
 mod wiped;

@@ -15,6 +15,8 @@ pub(super) const NEXT: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 pub(super) struct Place {
     shell: Child,
     folder: tempfile::TempDir,
+    /// Loop devices that nobody has mounted go with these.
+    held: Vec<std::fs::File>,
 }
 
 impl Place {
@@ -33,8 +35,12 @@ impl Place {
             .read_line(&mut line)
             .unwrap();
         assert_eq!(line, "ready\n");
-        let place = Self { shell, folder };
-        place.sh("mkdir T/data T/etc T/state T/bin
+        let place = Self {
+            shell,
+            folder,
+            held: Vec::new(),
+        };
+        place.sh("mkdir T/data T/etc T/state T/bin T/m
              truncate -s 64M T/disk && mkfs.ext4 -q -b 4096 T/disk && mount -o loop T/disk T/data
              mkdir -p T/data/etc T/data/state
              mount --bind T/data/etc T/etc && mount --bind T/data/state T/state
@@ -62,6 +68,21 @@ impl Place {
 
     pub(super) fn plan(&self, plan: &str) {
         self.write("T/etc/factory-reset.d/50-test.conf", plan);
+    }
+
+    /// Another disk, made by `mkfs`, that is not mounted and has a file `x` on it; its device.
+    pub(super) fn disk(&mut self, mkfs: &str) -> String {
+        let file = format!("T/another-{}", self.held.len());
+        let device = self.sh(&format!(
+            "truncate -s 32M {file}; {mkfs} {file}; losetup --find --show {file}"
+        ));
+        let device = device.trim().to_owned();
+        self.held.push(std::fs::File::open(&device).unwrap());
+        // from now on it goes when nobody uses it any more
+        self.sh(&format!(
+            "losetup -d {device}; mount {device} T/m; touch T/m/x; umount T/m"
+        ));
+        device
     }
 
     /// A program that the reset finds in its PATH.

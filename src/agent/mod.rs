@@ -182,8 +182,9 @@ impl Agent {
             Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
             Event::Deadline => {}
         }
-        reboot::due(&mut work);
+        // Before the count of short boots.
         reset::due(&mut work);
+        reboot::due(&mut work);
         firmware::due(&mut work);
         lifecycle::due(&mut work);
         observation::due(&mut work);

@@ -137,13 +137,8 @@ fn judge(plan: &Plan, ground: &Ground, device: Device) -> Result<(), String> {
     if let Some(what) = ground.is_system(device) {
         return Err(format!("is {what}"));
     }
-    if let Some(why) = ground
-        .stays
-        .kept
-        .iter()
-        .find(|((held, _), _)| *held == device)
-        .map(|(_, why)| why)
-    {
+    let held = ground.stays.kept.iter().filter(|((on, _), _)| *on == device);
+    if let Some(why) = held.map(|(_, why)| why).min() {
         return Err(format!("holds what stays ({why})"));
     }
     let on_it = |path: &&str| fs::metadata(path).is_ok_and(|metadata| metadata.dev() == device);

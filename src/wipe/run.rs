@@ -56,7 +56,7 @@ pub enum WipeError {
 /// # Errors
 /// When the host is not as the plan says, or the wish cannot be written.
 pub fn request(state: &Path, boot: &str, plan: &Plan) -> Result<(), WipeError> {
-    let problems = plan.check();
+    let problems = preview::problems(plan, &Ground::look(plan));
     if !problems.is_empty() {
         return Err(WipeError::Refused(problems));
     }

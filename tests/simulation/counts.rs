@@ -85,7 +85,7 @@ things! {
     WrongVerifier: "downloads with a wrong digest",
     WrongImage: "downloads of something else",
     InvalidUri: "downloads from nowhere",
-    HeldAck: "firmware requests that waited for a look at the host when the connection went",
+    HeldAck: "requests that waited for a look at the host when the connection went",
     UpdateBegan: "updates",
     UpdateSucceeded: "updates that ended in success",
     UpdateFailed: "updates that ended in failure",

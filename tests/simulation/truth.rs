@@ -298,8 +298,12 @@ impl World {
 
     /// The connection is gone, and with it everything that was to be acknowledged on it.
     pub fn nothing_is_held(&mut self) {
-        for _ in std::mem::take(&mut self.truth.held) {
+        for req_id in std::mem::take(&mut self.truth.held).into_values() {
             self.counts.add(Thing::HeldAck);
+            // It comes again, unless the broker has lost its session meanwhile.
+            if let Some(request) = self.truth.requests.get_mut(&req_id) {
+                request.gone = true;
+            }
         }
     }
 
@@ -376,7 +380,8 @@ impl World {
     /// The host is down in good order.
     pub fn host_rebooted(&mut self) {
         let short = self.boot_is_short();
-        if self.device.host.reset.going && self.device.disk.durable.reset().is_some() && short {
+        let reset = &self.device.host.reset;
+        if reset.going && reset.by_agent && self.device.disk.durable.reset().is_some() && short {
             self.counts.add(Thing::ResetBoot);
             self.one_short_boot_more();
         }

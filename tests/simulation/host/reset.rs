@@ -18,6 +18,8 @@ pub struct Reset {
     pub report: Option<Report>,
     /// systemd takes the host down for it.
     pub going: bool,
+    /// That is because the agent asked for it.
+    pub by_agent: bool,
 }
 
 /// The next boot is to wipe.
@@ -56,6 +58,7 @@ impl Reset {
             wish: None,
             report: None,
             going: false,
+            by_agent: false,
         }
     }
 }
@@ -126,6 +129,7 @@ impl World {
         let ours = self.device.host.reset.ours;
         let outcome = if self.device.host.reset.going {
             self.counts.add(Thing::ResetAskedAgain);
+            self.device.host.reset.by_agent = true;
             ResetOutcome::Started
         } else if self.device.logind.going.is_some() || self.device.stopping {
             // Somebody else's reboot: where there is a report, it will tell.
@@ -184,6 +188,7 @@ impl World {
     fn reset_goes_in(&mut self, by_agent: bool, wish: bool, (low, high): (u64, u64)) {
         let boot = self.device.boot;
         self.device.host.reset.going = true;
+        self.device.host.reset.by_agent = by_agent;
         if wish {
             let at = self.now + self.random.skewed(1, low.min(3000));
             self.at(at, Happening::WishIsLeft { boot, by_agent });

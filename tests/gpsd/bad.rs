@@ -102,7 +102,7 @@ async fn loc_01_a_latitude_of_91_or_none_at_all_is_no_fix() {
 async fn loc_03_a_time_in_1970_or_a_lost_count_of_weeks_is_left_out() {
     for time in ["1970-01-01T00:00:00.000Z", "2007-04-09T12:00:00.000Z", "yesterday", ""] {
         let line = format!("{{\"class\":\"TPV\",\"mode\":3,\"time\":\"{time}\",\"lat\":48.1,\"lon\":11.5}}\r\n");
-        let (_server, mut client) = client_of(vec![&*line.leak().as_bytes()].leak()).await;
+        let (_server, mut client) = client_of(vec![line.leak().as_bytes()].leak()).await;
         let found = fix(&mut client, "the position", |_| true).await;
         assert_eq!(found.time, None, "{time}");
     }

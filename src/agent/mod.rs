@@ -20,6 +20,7 @@ pub mod handled;
 mod ids;
 mod inbox;
 pub mod lifecycle;
+pub mod location;
 pub mod observation;
 pub mod outbox;
 pub mod reboot;

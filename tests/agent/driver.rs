@@ -54,6 +54,8 @@ pub(crate) fn settings(boot: &str) -> Settings {
             fw_version: Some("1.0".into()),
             ..DeviceInfo::default()
         },
+        configured_info: DeviceInfo::default(),
+        location: None,
         reboot_enabled: true,
         reset_enabled: true,
         firmware: firmware::Settings {

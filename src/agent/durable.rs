@@ -110,7 +110,7 @@ pub struct Durable {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<Observed>,
     /// What the service has written into the device model.
-    #[serde(default, skip_serializing_if = "Written::is_nothing")]
+    #[serde(default, skip_serializing_if = "Written::is_empty")]
     pub written: Written,
     /// The id of the last report of a factory reset that was told: a crash may come before it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

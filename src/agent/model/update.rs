@@ -194,7 +194,12 @@ impl Plan {
             .iter()
             .filter(|(name, value)| configured.get(*name) != Some(value));
         let new = new.map(|(name, value)| (name.clone(), Member::new(Some(value.clone()), configured.get(name))));
-        self.written.metadata = gone.chain(new).collect();
+        let before = std::mem::take(&mut self.written.metadata);
+        let kept = |(name, member): (String, Member)| {
+            let member = member.or_same(before.get(&name));
+            (name, member)
+        };
+        self.written.metadata = gone.chain(new).map(kept).collect();
         Ok(())
     }
 
@@ -217,6 +222,7 @@ impl Plan {
             } else {
                 let over = configured_info(&work.settings, name);
                 let member = Member::new(said.map(Value::from), over.as_ref());
+                let member = member.or_same(self.written.device_info.get(name));
                 self.written.device_info.insert(name.to_owned(), member);
             }
         }
@@ -233,7 +239,9 @@ impl Plan {
             return Ok(());
         }
         let (said, over) = (Value::from(location.to_object()), configured_location(&work.settings));
-        self.written.location = (over.as_ref() != Some(&said)).then(|| Member::new(Some(said), over.as_ref()));
+        let differs = over.as_ref() != Some(&said);
+        let member = Member::new(Some(said), over.as_ref()).or_same(self.written.location.as_ref());
+        self.written.location = differs.then_some(member);
         Ok(())
     }
 

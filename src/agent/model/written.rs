@@ -32,6 +32,12 @@ impl Member {
         }
     }
 
+    /// The one that was there before, with what a newer version has added to it, if it says the same.
+    pub(super) fn or_same(self, before: Option<&Member>) -> Self {
+        let same = before.filter(|before| (&before.value, &before.over) == (&self.value, &self.over));
+        same.cloned().unwrap_or(self)
+    }
+
     /// Whether it is still the last word, now that the configuration says this.
     pub(super) fn holds(&self, configured: Option<&Value>) -> bool {
         self.over.as_ref() == configured
@@ -56,7 +62,8 @@ pub struct Written {
 }
 
 impl Written {
-    pub(in crate::agent) fn is_nothing(&self) -> bool {
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
         *self == Written::default()
     }
 

@@ -172,7 +172,8 @@ pub enum Effect {
     Discard,
     /// Look whether the host can be reset: `ResetSurveyed` follows, within half a minute.
     SurveyReset(OpId),
-    /// Read what the last reset has left: `ResetReported` follows.
+    /// Read what the last reset has left: `ResetReported` follows. Where a report is there, the wipe has come to its end;
+    /// should the power have been cut before it could remove the wish that the report answers, that is made up for.
     ReadResetReport(OpId),
     /// What the last reset has left is told.
     DiscardResetReport,

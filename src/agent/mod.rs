@@ -195,8 +195,9 @@ impl Agent {
             Event::Located(location) => model::located(&mut work, location),
             Event::Deadline => {}
         }
-        reboot::due(&mut work);
+        // Before the count of short boots.
         reset::due(&mut work);
+        reboot::due(&mut work);
         firmware::due(&mut work);
         lifecycle::due(&mut work);
         observation::due(&mut work);

@@ -8,11 +8,16 @@ use crate::push::{image, site};
 use crate::site::{DEVICE, Site};
 
 const RESET: &str = "mgmt/initiate/device/factory_reset";
-const MANY: usize = 20_000;
+const MANY: usize = 8_000;
 
-/// What this site's integrator has laid out: an application with files, one of which is to be kept.
 fn laid_out(suite: &str) -> Site {
     let site = site(suite, "");
+    lay_out(&site);
+    site
+}
+
+/// What the site's integrator has done: an application with files, one of which is to be kept.
+pub(crate) fn lay_out(site: &Site) {
     let gateway = &site.gateway;
     gateway.write(
         "/etc/iotdm-agent/factory-reset.d/50-app.conf",
@@ -23,8 +28,7 @@ fn laid_out(suite: &str) -> Site {
          echo key >/data/app/licence; ln -s /etc/iotdm-agent/token /data/app/link; echo outside >/data/outside
          systemctl enable iotdm-agent-factory-reset.service",
     );
-    fill(&site);
-    site
+    fill(site);
 }
 
 fn fill(site: &Site) {
@@ -33,25 +37,23 @@ fn fill(site: &Site) {
 }
 
 /// What the reset takes is gone, and what it leaves is as it was.
-fn assert_reset(site: &Site) {
+pub(crate) fn assert_reset(site: &Site) {
     let left = site
         .gateway
         .sh("cd /data && find app -printf '%p %u %m\\n' | sort; cat outside app/licence");
     assert_eq!(left, "app app 750\napp/licence root 644\noutside\nkey");
-    let identity = "sha256sum /etc/iotdm-agent/token /etc/iotdm-agent/ca.pem /etc/iotdm-agent/conf.d/* /etc/machine-id";
-    site.gateway.sh(identity);
 }
 
 impl Site {
     /// Asks for a reset, waits for its end, and gives whether it succeeded and the request's last row.
-    fn reset(&self) -> (bool, Value) {
+    pub(crate) fn reset(&self) -> (bool, Value) {
         let output = self.iotdm(&["factory-reset", DEVICE, "--yes", "--wait", "--timeout", "3m", "--json"]);
         let text = String::from_utf8_lossy(&output.stdout);
         let row = serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{output:?}"));
         (output.status.success(), row)
     }
 
-    fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         self.gateway.sh("iotdm-agent status").contains("managed: yes")
     }
 }
@@ -145,12 +147,12 @@ fn rst_01_a_host_that_nothing_would_be_reset_on_answers_501_and_says_what_to_do(
     }
 }
 
-/// From now on the wipe takes its time.
-fn slowly(site: &Site) {
+/// From now on the wipe takes its time: it gets so many hundredths of a processor.
+pub(crate) fn slowly(site: &Site, hundredths: u32) {
     let folder = "/etc/systemd/system/iotdm-agent-wipe.service.d";
     site.gateway.sh(&format!("mkdir -p {folder}"));
-    site.gateway
-        .write(&format!("{folder}/slow.conf"), "[Service]\nCPUQuota=1%\n");
+    let quota = format!("[Service]\nCPUQuota={hundredths}%\n");
+    site.gateway.write(&format!("{folder}/slow.conf"), &quota);
     site.gateway.sh("systemctl daemon-reload; sync");
 }
 
@@ -168,7 +170,7 @@ fn rst_02_a_reset_that_is_cut_anywhere_is_finished_by_the_next_boot_and_told_onc
     for suite in SUITES {
         let site = laid_out(suite);
         let wire = site.wire();
-        slowly(&site);
+        slowly(&site, 1);
         site.publish(RESET, r#"{"reqId":"cut"}"#);
         site.gateway.wait_log("a factory reset");
         // it may be down already

@@ -3,12 +3,13 @@
 mod answers;
 mod firmware;
 mod observation;
+mod reset;
 mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use iotdm::agent::durable::RebootPhase;
-use iotdm::agent::{AckId, After, Durable, Event, OweId, Step, Verdict};
+use iotdm::agent::{AckId, After, Durable, Effect, Event, OweId, Step, Verdict};
 use iotdm::protocol::{Address, ReqId, ToDevice, json};
 
 use crate::broker::Message;
@@ -38,6 +39,10 @@ pub struct Request {
     at_broker: Option<u16>,
     /// What it asks for.
     reboot: bool,
+    /// The same.
+    reset: bool,
+    /// The boot in which the wish for its wipe was left.
+    wished: Option<u32>,
     /// It went with a session before the agent had acknowledged it.
     gone: bool,
     /// The agent has taken it, in a step that was not cut short.
@@ -48,10 +53,19 @@ pub struct Request {
     refused: bool,
     /// It was refused, and a crash made the agent forget the answer.
     forgotten: bool,
+    /// The broker has once got something other than 202.
+    refused_at_broker: bool,
     /// An answer was lost between broker and service.
     lost: bool,
     /// How many reboots it caused.
     reboots: u32,
+}
+
+impl Request {
+    /// The next manage completes it.
+    fn ends_with_manage(&self) -> bool {
+        self.reboot || self.reset
+    }
 }
 
 /// The record.
@@ -82,11 +96,12 @@ pub struct Truth {
     short_boots: u32,
     pub firmware: firmware::Firmware,
     pub observation: observation::Observation,
+    pub reset: reset::Reset,
     /// What the agent was last told of the boot's health, and since when it is so.
     pub told_health: Option<(Verdict, u64)>,
     /// The boot in which somebody on the device said that the slot on trial is good.
     pub confirmed_in: Option<u32>,
-    /// Firmware requests that wait for their acknowledgement, by it.
+    /// Requests that wait for a look at the host and their acknowledgement, by it.
     held: BTreeMap<AckId, String>,
     /// Steps in this second.
     steps: (u64, u32),
@@ -103,6 +118,15 @@ fn request_id(payload: &[u8]) -> Option<String> {
 fn is_firmware(topic: &str) -> bool {
     let parsed = ToDevice::parse(topic);
     matches!(parsed, Ok((_, ToDevice::FirmwareDownload | ToDevice::FirmwareUpdate)))
+}
+
+fn is_reset(topic: &str) -> bool {
+    matches!(ToDevice::parse(topic), Ok((Address::Device(_), ToDevice::FactoryReset)))
+}
+
+/// What is acknowledged after a look at the host.
+fn may_wait(topic: &str) -> bool {
+    is_firmware(topic) || is_reset(topic)
 }
 
 fn is_reboot(topic: &str) -> bool {
@@ -126,7 +150,7 @@ impl World {
         if let Ok((_, ToDevice::Response)) = ToDevice::parse(&message.topic) {
             return;
         }
-        if (reboot || is_firmware(&message.topic)) && self.truth.seen.len() < 16 {
+        if (reboot || may_wait(&message.topic)) && self.truth.seen.len() < 16 {
             self.truth.seen.push(message.clone());
         }
         let Some(req_id) = request_id(&message.payload) else {
@@ -134,7 +158,8 @@ impl World {
         };
         let boot = self.device.boot;
         let request = self.truth.requests.entry(req_id).or_default();
-        if request.delivered > 0 && reboot {
+        let reset = is_reset(&message.topic);
+        if request.delivered > 0 && (reboot || reset) {
             self.counts.add(Thing::Redelivered);
             if request.delivered_in != boot {
                 self.counts.add(Thing::RedeliveredAfterBoot);
@@ -142,6 +167,7 @@ impl World {
         }
         request.delivered += 1;
         request.reboot = reboot;
+        request.reset = reset;
         request.gone = false;
         request.forgotten = false;
         request.delivered_in = boot;
@@ -191,11 +217,12 @@ impl World {
         let did_not_happen = |record: &[u8]| String::from_utf8_lossy(record).contains("did not happen");
         let logs = step.owe.iter().filter(|(_, record)| did_not_happen(record)).count();
         self.truth.logs_written += logs as u32;
+        self.reports_written(step);
     }
 
     /// The broker has the acknowledgement of a message to the agent.
     pub fn acknowledged(&mut self, message: &Message) {
-        if (is_reboot(&message.topic) || is_firmware(&message.topic))
+        if (is_reboot(&message.topic) || may_wait(&message.topic))
             && let Some(req_id) = request_id(&message.payload)
             && let Some(request) = self.truth.requests.get_mut(&req_id)
         {
@@ -204,8 +231,9 @@ impl World {
     }
 
     /// The service has a log entry.
-    pub fn log_received(&mut self) {
+    pub fn log_received(&mut self, text: &str) {
         self.truth.logs_received += 1;
+        self.report_received(text);
     }
 
     /// Answers that the outbox on the disk has now.
@@ -222,7 +250,7 @@ impl World {
         let Event::Message(message) = event else { return };
         let acks = step.after.iter().filter(|after| **after == After::Ack(message.ack));
         let acks = acks.count();
-        if is_firmware(&message.topic) {
+        if may_wait(&message.topic) {
             if acks == 0 {
                 let req_id = request_id(&message.payload).unwrap_or_default();
                 self.truth.held.insert(message.ack, req_id);
@@ -234,7 +262,8 @@ impl World {
                 return;
             }
         }
-        let reboots = step.after.iter().any(|after| matches!(after, After::Reboot(_)));
+        let begins = |after: &After| matches!(after, After::Reboot(_) | After::Effect(Effect::SurveyReset(_)));
+        let reboots = step.after.iter().any(begins);
         match request_id(&message.payload) {
             Some(req_id) => {
                 self.truth.requests.entry(req_id.clone()).or_default().taken = true;
@@ -258,7 +287,7 @@ impl World {
         }
     }
 
-    /// The agent acknowledges a firmware request that has waited for a look at the host.
+    /// The agent acknowledges a request that has waited for a look at the host.
     pub fn request_is_taken(&mut self, ack: AckId) {
         if let Some(req_id) = self.truth.held.remove(&ack)
             && let Some(request) = self.truth.requests.get_mut(&req_id)
@@ -269,8 +298,12 @@ impl World {
 
     /// The connection is gone, and with it everything that was to be acknowledged on it.
     pub fn nothing_is_held(&mut self) {
-        for _ in std::mem::take(&mut self.truth.held) {
+        for req_id in std::mem::take(&mut self.truth.held).into_values() {
             self.counts.add(Thing::HeldAck);
+            // It comes again, unless the broker has lost its session meanwhile.
+            if let Some(request) = self.truth.requests.get_mut(&req_id) {
+                request.gone = true;
+            }
         }
     }
 
@@ -347,6 +380,11 @@ impl World {
     /// The host is down in good order.
     pub fn host_rebooted(&mut self) {
         let short = self.boot_is_short();
+        let reset = &self.device.host.reset;
+        if reset.going && reset.by_agent && self.device.disk.durable.reset().is_some() && short {
+            self.counts.add(Thing::ResetBoot);
+            self.one_short_boot_more();
+        }
         let Some(going) = &self.device.logind.going else { return };
         if !going.by_agent {
             return self.counts.add(Thing::OwnReboot);
@@ -372,11 +410,15 @@ impl World {
         }
         // One that an update needs is no sign of a loop, whoever asks for it besides.
         if short && !for_update {
-            self.truth.short_boots += 1;
-            assert!(
-                self.truth.short_boots <= 3,
-                "a fourth reboot in a row within 10 minutes"
-            );
+            self.one_short_boot_more();
         }
+    }
+
+    fn one_short_boot_more(&mut self) {
+        self.truth.short_boots += 1;
+        assert!(
+            self.truth.short_boots <= 3,
+            "a fourth reboot in a row within 10 minutes"
+        );
     }
 }

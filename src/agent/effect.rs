@@ -61,6 +61,8 @@ pub enum Topic {
     ResetDone,
     /// The factory reset was accepted, and did not happen or did not wipe everything.
     ResetDidNotHappen,
+    /// The service has written attributes, or what it had written counts no longer.
+    Attributes,
     /// Firmware is fetched.
     Download,
     /// Firmware is installed, on trial, proven, or not.

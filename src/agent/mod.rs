@@ -20,6 +20,7 @@ pub mod handled;
 mod ids;
 mod inbox;
 pub mod lifecycle;
+pub mod location;
 pub mod model;
 pub mod observation;
 pub mod outbox;

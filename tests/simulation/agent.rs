@@ -110,7 +110,7 @@ impl World {
                     dup,
                     ack: AckId(token),
                 });
-                self.observe_arrives(&message);
+                self.observe_arrives(&message, dup);
                 self.agent_handles(event, Some(message.number));
             }
         }

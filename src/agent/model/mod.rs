@@ -179,7 +179,9 @@ pub(super) fn configured(work: &mut Work<'_>) {
     });
     written.device_info.retain(|name, member| {
         let configured = configured_info(settings, name);
-        let holds = member.holds(configured.as_ref()) && !belongs_to_host(settings, name);
+        // What a newer version knows of is left to it.
+        let unknown = !DeviceInfo::MEMBERS.contains(&name.as_str());
+        let holds = unknown || member.holds(configured.as_ref()) && !belongs_to_host(settings, name);
         if !holds {
             over.push(format!("deviceInfo.{name}"));
         }

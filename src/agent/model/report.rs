@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::agent::durable::Change;
 use crate::agent::effect::{Level, PublishId, Topic};
+use crate::agent::location::Answer;
 use crate::agent::work::Work;
 use crate::protocol::model::Location;
 use crate::protocol::{Rc, Report, ReqId, Response};
@@ -18,18 +19,6 @@ use crate::protocol::{Rc, Report, ReqId, Response};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// The service is set right at most this often: one that writes what it is told not to does not start a race.
 const SET_RIGHT: Duration = Duration::from_secs(60);
-
-/// What has become of a location that was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(in crate::agent) enum Ended {
-    /// The service has it.
-    Taken,
-    /// It does not want it, and would not want the same again.
-    Refused,
-    /// It could not take it, or nobody knows.
-    Lost,
-}
 
 #[derive(Debug, Clone)]
 struct Pending {
@@ -53,7 +42,7 @@ pub struct Located {
     sent: Option<Duration>,
     not_before: Option<Duration>,
     attempts: u32,
-    ended: Option<Ended>,
+    answer: Option<Answer>,
 }
 
 impl Located {
@@ -117,8 +106,13 @@ pub(in crate::agent) fn forget(work: &mut Work<'_>) {
     };
 }
 
+/// Whether a location could be told now, if there is one.
+fn can_tell(work: &Work<'_>) -> bool {
+    work.v.located.pending.is_none() && work.v.lifecycle.managed.is_some() && work.may_publish()
+}
+
 fn may_send(work: &Work<'_>) -> bool {
-    work.v.located.pending.is_none() && work.v.lifecycle.managed.is_some() && work.may_publish() && news(work).is_some()
+    can_tell(work) && news(work).is_some()
 }
 
 pub(in crate::agent) fn send(work: &mut Work<'_>) {
@@ -155,7 +149,7 @@ pub(in crate::agent) fn due(work: &mut Work<'_>) {
     if work.v.subscribed
         && let Some(pending) = work.v.located.pending.take_if(late)
     {
-        ended(work, pending, Ended::Lost);
+        ended(work, pending, Answer::Lost);
     }
 }
 
@@ -167,10 +161,10 @@ pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
     }
 }
 
-/// The one end of each location that was told.
-fn ended(work: &mut Work<'_>, pending: Pending, end: Ended) {
-    work.v.located.ended = Some(end);
-    if end != Ended::Lost {
+/// The one end of each location that was told: here whoever measures hears of it.
+fn ended(work: &mut Work<'_>, pending: Pending, answer: Answer) {
+    work.v.located.answer = Some(answer);
+    if answer != Answer::Lost {
         work.v.located.attempts = 0;
     } else if !pending.measured {
         let attempts = work.v.located.attempts.saturating_add(1);
@@ -190,7 +184,7 @@ pub(in crate::agent) fn not_published(work: &mut Work<'_>, id: PublishId) {
     if let Some(pending) = work.v.located.pending.take_if(ours)
         && pending.measured
     {
-        ended(work, pending, Ended::Lost);
+        ended(work, pending, Answer::Lost);
     }
 }
 
@@ -200,7 +194,7 @@ pub(in crate::agent) fn publish_refused(work: &mut Work<'_>, id: PublishId) -> b
     let found = work.v.located.pending.take_if(ours);
     let refused = found.is_some();
     if let Some(pending) = found {
-        ended(work, pending, Ended::Refused);
+        ended(work, pending, Answer::Refused);
     }
     refused
 }
@@ -212,18 +206,18 @@ pub(in crate::agent) fn answered(work: &mut Work<'_>, response: &Response) -> bo
         return false;
     };
     let rc = response.rc;
-    let end = match rc {
-        _ if rc.is_success() => Ended::Taken,
-        _ if rc == Rc::CONFLICT || rc.0 >= 500 => Ended::Lost,
-        _ => Ended::Refused,
+    let answer = match rc {
+        _ if rc.is_success() => Answer::Taken,
+        _ if rc == Rc::CONFLICT || rc.0 >= 500 => Answer::Lost,
+        _ => Answer::Refused,
     };
-    if end != Ended::Taken {
+    if answer != Answer::Taken {
         let reason = response.message.as_deref().unwrap_or_default();
         let reason = reason.chars().take(200).collect::<String>();
         let text = format!("the service did not take the location (rc {rc}) {reason}");
         work.say(Level::Warning, Topic::Dropped, text.trim_end());
     }
-    ended(work, pending, end);
+    ended(work, pending, answer);
     true
 }
 
@@ -248,10 +242,10 @@ pub(in crate::agent) fn status(work: &Work<'_>) -> Option<LocationStatus> {
     Some(LocationStatus {
         value: super::location(work)?,
         source,
-        last: work.v.located.ended.map(|end| match end {
-            Ended::Taken => "taken",
-            Ended::Refused => "refused",
-            Ended::Lost => "lost",
+        last: work.v.located.answer.map(|answer| match answer {
+            Answer::Taken => "taken",
+            Answer::Refused => "refused",
+            Answer::Lost => "lost",
         }),
     })
 }

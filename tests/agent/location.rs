@@ -59,6 +59,20 @@ fn loc_01_loc_02_loc_03_a_location_has_what_is_known_and_nothing_else() {
 }
 
 #[test]
+fn loc_01_a_place_that_is_none_is_not_told() {
+    let mut driver = Driver::managed();
+    for latitude in [91.0, -90.5, f64::NAN, f64::INFINITY] {
+        driver.event(Event::Located(place(latitude)));
+        driver.event(Event::Located(Location {
+            longitude: latitude * 2.0,
+            ..place(48.0)
+        }));
+    }
+    assert!(told(&driver).is_empty());
+    assert_eq!(driver.agent.status().location, None);
+}
+
+#[test]
 fn of_locations_that_cannot_be_told_yet_the_newest_is_told_and_none_is_stored() {
     let mut driver = Driver::new();
     for n in 0..5 {

@@ -57,8 +57,12 @@ impl Located {
     }
 }
 
-/// The device was measured to be here, and the service is to be told, also when that is where it was before.
+/// The device was measured to be here, and the service is to be told, also when that is where it was before. A place that
+/// is none is ignored.
 pub(in crate::agent) fn located(work: &mut Work<'_>, location: &Location) {
+    if !(location.latitude.abs() <= 90.0 && location.longitude.abs() <= 180.0) {
+        return;
+    }
     if work.d.written.location.is_some() {
         let mut written = work.d.written.clone();
         written.location = None;

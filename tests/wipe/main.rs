@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod anew;
+mod kills;
 mod place;
+mod random;
 mod refused;
 mod wiped;

@@ -144,6 +144,17 @@ impl Place {
         run
     }
 
+    /// The same; it says that it is ready, and begins when it gets a line.
+    pub(super) fn waiting(&self, boot: &str, command: &str) -> Command {
+        let begun = self.command(boot, command);
+        let mut waiting = self.inside("sh");
+        waiting.args(["-c", "echo ready; read _; exec \"$@\" >/dev/null", "sh"]);
+        // behind the nsenter of its own
+        waiting.args(begun.get_args().skip_while(|argument| *argument != "--").skip(1));
+        waiting.envs(begun.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        waiting
+    }
+
     pub(super) fn run(&self, boot: &str, command: &str) -> Output {
         self.command(boot, command).output().unwrap()
     }

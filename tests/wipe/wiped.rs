@@ -145,6 +145,19 @@ fn a_file_system_in_the_tree_that_the_plan_declares_too_is_wiped_by_its_own_line
 }
 
 #[test]
+fn a_file_system_in_the_tree_that_is_kept_is_no_failure() {
+    let place = Place::with(
+        "mount T/data\nwipe T/data/app\nkeep T/data/app/log\n",
+        "mkdir -p T/data/app/log T/data/app/x; mount -t tmpfs t T/data/app/log; echo y >T/data/app/log/y",
+    );
+    place.reset();
+    assert_eq!(
+        place.sh("cd T/data/app && find . -mindepth 1 | sort"),
+        "./log\n./log/y\n"
+    );
+}
+
+#[test]
 fn a_data_partition_that_is_not_mounted_stays_as_it_is_and_so_does_what_is_beneath() {
     let place = Place::with(
         "mount T/data\nmount T/apps\nwipe T/data/app\nwipe T/apps/a\n",

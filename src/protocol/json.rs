@@ -181,15 +181,6 @@ impl Members {
         value.ok_or_else(|| Malformed::new(self.path(name), "is missing"))
     }
 
-    /// A member that must be there.
-    ///
-    /// # Errors
-    /// When it is not.
-    pub fn required(&mut self, name: &str) -> Result<Value, Malformed> {
-        self.value(name)
-            .ok_or_else(|| Malformed::new(self.path(name), "is missing"))
-    }
-
     /// A member that is a string.
     ///
     /// # Errors
@@ -488,7 +479,7 @@ mod tests {
         assert_eq!(members.integer("b"), Ok(Some(2)), "a numeric string");
         assert_eq!(members.string("c"), Ok(None), "null is absent");
         assert_eq!(members.integer("e").unwrap_err().field, "d.e");
-        assert_eq!(members.required("z").unwrap_err().to_string(), "d.z: is missing");
+        assert_eq!(members.given("z").unwrap_err().to_string(), "d.z: is missing");
         assert!(members.rest().is_empty());
     }
 }

@@ -5,6 +5,7 @@ mod driver;
 mod firmware;
 mod golden;
 mod inbox;
+mod last_word;
 mod lifecycle;
 mod location;
 mod model;

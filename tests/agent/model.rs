@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iotdm::agent::effect::Topic;
-use iotdm::agent::{Event, Settings};
+use iotdm::agent::{Disk, Event, Settings};
 use iotdm::protocol::model::{DeviceInfo, Location};
 use serde_json::{Map, Value, json};
 
@@ -64,6 +64,23 @@ fn next_manage(driver: &mut Driver) -> Value {
     driver.broker_has_all();
     driver.published.clear();
     d
+}
+
+/// The value that a fresh observation would be answered with, on a copy of the agent that nobody hears of.
+pub(crate) fn read(driver: &Driver, field: &str) -> Value {
+    let observe = format!(r#"{{"reqId":"look","d":{{"fields":["{field}"]}}}}"#);
+    let message = iotdm::agent::event::Message {
+        topic: "iotdm-1/observe".into(),
+        payload: observe.into_bytes(),
+        retained: false,
+        dup: false,
+        ack: iotdm::agent::AckId(u64::MAX),
+    };
+    let step = driver.agent.handle(driver.now, &Event::Message(message), Disk::Works);
+    let record: Value = serde_json::from_slice(&step.owe[0].1).unwrap();
+    let response: Value = serde_json::from_str(record["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(response["rc"], 200, "{field}");
+    response["d"]["fields"][0]["value"].clone()
 }
 
 /// The value that observing a field is answered with.

@@ -21,6 +21,8 @@ impl Service {
         self.make_room(request.devices.len(), step)?;
         if request.overrides {
             let open = request.devices.iter().flat_map(|device| self.tables.open_of(device));
+            // Whoever looks on is not in the way.
+            let open = open.filter(|row| self.action(row) != Some(Action::Observe));
             for row in open.collect::<Vec<_>>() {
                 let why = "called off by a request that overrides it";
                 self.give_up(now, row, Status::Failure, why, step);

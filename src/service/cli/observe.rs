@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client::{CallError, Client, Lines};
 use super::output::{self, Output, plain};
@@ -19,6 +19,8 @@ use crate::protocol::Device;
 
 /// How often the service is asked whether the observation goes on.
 const POLL: Duration = Duration::from_secs(1);
+/// After how long a device that has not answered is spoken of.
+const SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) const HELP: &str = "\
 What can be observed: location, metadata, deviceInfo, mgmt.firmware, and their members. What a
@@ -97,6 +99,9 @@ impl Observation<'_> {
         if !output.is_json() {
             output::error(&format!("{} is asked to tell; end with Ctrl-C", self.wanted.device));
         }
+        let silence = sleep(SILENCE);
+        tokio::pin!(silence);
+        let mut silent = false;
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -107,6 +112,13 @@ impl Observation<'_> {
                     Some(line) => self.show(&line, output)?,
                     None => return Err(CallError::Ended),
                 },
+                () = &mut silence, if !silent => {
+                    silent = true;
+                    if !self.begun {
+                        let device = &self.wanted.device;
+                        output::error(&format!("{device} has not answered yet. Is it connected? It is asked on"));
+                    }
+                }
                 _ = poll.tick() => {
                     let row = self.row().await?;
                     if row["complete"] == true {

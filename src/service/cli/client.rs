@@ -33,8 +33,6 @@ pub(super) enum CallError {
     Refused { status: StatusCode, message: String },
     #[error("the answer of {api} cannot be understood: {error}")]
     Answer { api: String, error: String },
-    #[error("the service ended the stream of what devices say; start again")]
-    Ended,
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
     #[error(transparent)]

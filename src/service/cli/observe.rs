@@ -3,6 +3,7 @@
 //! The observation is a request of the service, so that it ends by itself when this command is killed; the values come
 //! out of the stream of what devices say. Neither is in the platform's API.
 
+use std::future::pending;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ struct Observation<'a> {
     id: String,
     /// On the wire.
     req_id: Value,
-    lines: Lines,
+    /// `None` while the service is away.
+    lines: Option<Lines>,
+    /// The device has agreed.
     begun: bool,
 }
 
@@ -74,16 +77,17 @@ pub(super) async fn observe(client: &Client, output: &mut Output, wanted: &Obser
         wanted,
         id: answer["reqId"].as_str().unwrap_or_default().to_owned(),
         req_id: Value::Null,
-        lines,
+        lines: Some(lines),
         begun: false,
     };
-    let outcome = observation.follow(output, &mut signals).await;
-    if !matches!(outcome, Ok(Some(_))) {
-        observation.cancel().await;
-    }
-    match outcome? {
-        Some(code) => Ok(code),
-        None => Ok(ExitCode::SUCCESS),
+    match observation.follow(output, &mut signals).await {
+        Ok(Some(code)) => Ok(code),
+        Ok(None) if observation.cancel().await => Ok(ExitCode::SUCCESS),
+        Ok(None) => Ok(ExitCode::FAILURE),
+        Err(error) => {
+            observation.cancel().await;
+            Err(error)
+        }
     }
 }
 
@@ -108,9 +112,12 @@ impl Observation<'_> {
             tokio::select! {
                 _ = signals.0.recv() => return Ok(None),
                 _ = signals.1.recv() => return Ok(None),
-                line = self.lines.next() => match line {
+                line = next(&mut self.lines) => match line {
                     Some(line) => self.show(&line, output)?,
-                    None => return Err(CallError::Ended),
+                    None => {
+                        self.lines = None;
+                        output::error("the service ended the stream of what devices say; still waiting");
+                    }
                 },
                 () = &mut silence, if !silent => {
                     silent = true;
@@ -119,14 +126,34 @@ impl Observation<'_> {
                         output::error(&format!("{device} has not answered yet. Is it connected? It is asked on"));
                     }
                 }
-                _ = poll.tick() => {
-                    let row = self.row().await?;
-                    if row["complete"] == true {
-                        return Ok(Some(self.end(&row)));
-                    }
-                }
+                _ = poll.tick() => match self.look(output).await {
+                    Ok(Some(row)) => return Ok(Some(self.end(&row))),
+                    Ok(None) => {}
+                    Err(error) if error.is_passing() => {}
+                    Err(error) => return Err(error),
+                },
             }
         }
+    }
+
+    /// Looks how the service has it; returns the row when it is over.
+    async fn look(&mut self, output: &Output) -> Result<Option<Value>, CallError> {
+        if self.lines.is_none() {
+            self.lines = Some(self.client.watch().await?);
+            output::error("the service is back; what changed meanwhile was not shown");
+        }
+        let row = self.row().await?;
+        if row["step"] == "working" {
+            self.agreed(output);
+        }
+        Ok((row["complete"] == true).then_some(row))
+    }
+
+    fn agreed(&mut self, output: &Output) {
+        if !self.begun && !output.is_json() {
+            output::error("it agreed, and tells what changes from now on");
+        }
+        self.begun = true;
     }
 
     async fn row(&self) -> Result<Value, CallError> {
@@ -142,11 +169,8 @@ impl Observation<'_> {
             return Ok(());
         }
         let answer = line["operation"] == "response" && line["reqId"] == self.req_id;
-        if answer && line["rc"] == 200 && !self.begun {
-            self.begun = true;
-            if !output.is_json() {
-                output::error("it agreed, and tells what changes from now on");
-            }
+        if answer && line["rc"] == 200 {
+            self.agreed(output);
         }
         if !(answer || self.begun && line["operation"] == "notify") {
             return Ok(());
@@ -187,15 +211,25 @@ impl Observation<'_> {
         code
     }
 
-    /// Nobody wants to know any more.
-    async fn cancel(&self) {
+    /// Nobody wants to know any more; false when the service could not be told.
+    async fn cancel(&self) -> bool {
         let path = format!("/mgmt/requests/{}/cancel", self.id);
-        if let Err(error) = self.client.post(&path, &json!({})).await {
-            output::error(&format!(
-                "{error}; the observation goes on at the device (request {}), until its time is over",
-                self.id
-            ));
-        }
+        let Err(error) = self.client.post(&path, &json!({})).await else {
+            return true;
+        };
+        output::error(&format!(
+            "{error}; the observation goes on at the device (request {}), until its time is over",
+            self.id
+        ));
+        false
+    }
+}
+
+/// The next line; it does not come while there is no stream.
+async fn next(lines: &mut Option<Lines>) -> Option<String> {
+    match lines {
+        Some(lines) => lines.next().await,
+        None => pending().await,
     }
 }
 

@@ -311,7 +311,7 @@ fn what_cannot_be_written_is_refused_with_its_name_and_nothing_is_sent() {
 }
 
 #[test]
-fn con_14_what_is_too_large_for_one_message_is_refused() {
+fn what_is_too_large_for_one_message_is_refused() {
     let mut scene = scene();
     let large = |member: &str| {
         Value::Object(
@@ -418,7 +418,7 @@ fn loc_04_the_location_that_was_measured_last_counts_in_whatever_order_they_come
 }
 
 #[test]
-fn upd_04_the_echo_of_a_location_that_an_operator_wrote_is_no_news() {
+fn the_echo_of_a_location_that_an_operator_wrote_is_no_news() {
     for elevation in [None, Some(34.0)] {
         let mut scene = scene();
         let mut place = json!({"latitude": 52.52, "longitude": 13.405});
@@ -470,7 +470,7 @@ fn a_device_whose_measurement_is_what_was_written_has_measured_it() {
 }
 
 #[test]
-fn loc_01_a_location_that_is_none_is_answered_400_and_changes_nothing() {
+fn a_location_that_is_none_is_answered_400_and_changes_nothing() {
     let mut scene = scene();
     locate(&mut scene, json!({"latitude": 1, "longitude": 2}), "l1");
     let kept = location(&scene);

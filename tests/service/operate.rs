@@ -409,7 +409,7 @@ async fn is_told_to_stop(live: &mut Live, fields: &[&str]) {
 }
 
 #[tokio::test]
-async fn obs_04_observe_prints_what_the_device_tells_until_ctrl_c_and_then_the_device_is_told_to_stop() {
+async fn observe_prints_what_the_device_tells_until_ctrl_c_and_then_the_device_is_told_to_stop() {
     for (signal, json) in [(Signal::SIGINT, false), (Signal::SIGTERM, true)] {
         let mut live = Live::new().await;
         let more: &[&str] = if json { &["--json"] } else { &[] };
@@ -466,7 +466,7 @@ async fn obs_04_observe_prints_what_the_device_tells_until_ctrl_c_and_then_the_d
 }
 
 #[tokio::test]
-async fn obs_03_a_device_that_does_not_know_the_field_refuses_and_observe_ends_with_its_reason() {
+async fn a_device_that_does_not_know_the_field_refuses_and_observe_ends_with_its_reason() {
     let mut live = Live::new().await;
     let mut observing = Observing::begin(&live, &["deviceInfo.colour"]);
     let reason = "this device has no attribute deviceInfo.colour";

@@ -183,6 +183,9 @@ fn outcome(device: &Device, names: &str, row: &Value, shown: &Value, now_ms: i64
     let message = row["message"].as_str().unwrap_or("no reason given");
     match (row["status"].as_u64(), row["rc"].as_u64()) {
         (Some(0), _) => format!("{names}: {device} has taken it over"),
+        (Some(3), _) if row["sent"].is_null() => {
+            format!("{names}: timed out: {message}. Is the service connected to it? Its log says so")
+        }
         (Some(3), _) => {
             let heard = shown["lastSeen"].as_str().and_then(timestamp::parse);
             let heard = heard.map_or(String::new(), |at| format!(" (last heard {} before)", age(now_ms - at)));
@@ -229,7 +232,11 @@ mod tests {
                 "metadata: failed: the device was unmanaged",
             ),
             (
-                json!({"status": 3, "message": "the device did not answer in time"}),
+                json!({"status": 3, "message": "the request never reached the broker"}),
+                "metadata: timed out: the request never reached the broker. Is the service connected to it? Its log says so",
+            ),
+            (
+                json!({"status": 3, "sent": "2024-05-01T12:59:00Z", "message": "the device did not answer in time"}),
                 "metadata: timed out: the device did not answer in time. Is edge/gw-1 connected (last heard 3 h before)?",
             ),
         ] {

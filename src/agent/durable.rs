@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 
 use super::firmware::record::{Firmware, Update};
-use super::handled::{Answer, Handled, Key};
+use super::handled::{Answer, Handled, Key, Other};
+use super::model::Written;
 use super::observation::Observed;
 use super::reset::record::Reset;
 
@@ -96,6 +97,9 @@ pub struct Durable {
     /// Requests that must not be executed again, oldest first.
     #[serde(default)]
     pub handled: Vec<Handled>,
+    /// Other requests that must not be executed again, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Other>,
     /// How many boots in a row the service ended within 10 minutes.
     #[serde(default)]
     pub short_boots: u32,
@@ -105,6 +109,9 @@ pub struct Durable {
     /// What the service observes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<Observed>,
+    /// What the service has written into the device model.
+    #[serde(default, skip_serializing_if = "Written::is_empty")]
+    pub written: Written,
     /// The id of the last report of a factory reset that was told: a crash may come before it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_told: Option<String>,
@@ -130,8 +137,12 @@ pub enum Change {
     Firmware(Firmware),
     /// What the service observes, or what it was told of it.
     Observed(Vec<Observed>),
+    /// What the service has written into the device model.
+    Written(Written),
     /// A request is remembered, with its answer when there is one already.
     Remember(Handled),
+    /// A request that did not change the host is remembered.
+    RememberOther(Other),
     /// A remembered request has this answer now; it is to be sent.
     Answer(Key, Answer),
     /// The broker has the answer with this code.
@@ -196,6 +207,8 @@ impl Durable {
             Change::ResetTold(id) => self.reset_told = Some(id.clone()),
             Change::Firmware(firmware) => self.firmware = firmware.clone(),
             Change::Observed(observed) => self.observed = observed.clone(),
+            Change::Written(written) => self.written = written.clone(),
+            Change::RememberOther(other) => super::handled::remember_other(&mut self.others, other.clone()),
             Change::Remember(handled) => super::handled::remember(&mut self.handled, handled.clone()),
             Change::Answer(key, answer) => super::handled::answer(&mut self.handled, key, answer),
             Change::Delivered(key, rc) => super::handled::delivered(&mut self.handled, key, *rc),

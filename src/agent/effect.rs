@@ -61,6 +61,8 @@ pub enum Topic {
     ResetDone,
     /// The factory reset was accepted, and did not happen or did not wipe everything.
     ResetDidNotHappen,
+    /// The service has written attributes, or what it had written counts no longer.
+    Attributes,
     /// Firmware is fetched.
     Download,
     /// Firmware is installed, on trial, proven, or not.
@@ -170,7 +172,8 @@ pub enum Effect {
     Discard,
     /// Look whether the host can be reset: `ResetSurveyed` follows, within half a minute.
     SurveyReset(OpId),
-    /// Read what the last reset has left: `ResetReported` follows.
+    /// Read what the last reset has left: `ResetReported` follows. Where a report is there, the wipe has come to its end;
+    /// should the power have been cut before it could remove the wish that the report answers, that is made up for.
     ReadResetReport(OpId),
     /// What the last reset has left is told.
     DiscardResetReport,

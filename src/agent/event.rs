@@ -3,6 +3,7 @@
 use super::Settings;
 use super::effect::{AckId, CommandId, OpId, OweId, PublishId};
 use crate::protocol::firmware::UpdateStatus;
+use crate::protocol::model::Location;
 use crate::protocol::rc::Rc;
 
 /// A message as the broker delivered it.
@@ -256,6 +257,8 @@ pub enum Event {
     Unmanage(CommandId),
     /// The outbox on the disk was full, and these records went.
     OutboxDropped(Vec<OweId>),
+    /// The host was measured to be here, and the service is to be told.
+    Located(Location),
     /// [`super::Agent::next_deadline`] has passed.
     Deadline,
 }

@@ -7,8 +7,8 @@
 //!
 //! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `reset`, `handled` (requests that must not be executed
 //! twice), `outbox` (what the service has not confirmed yet), `inbox` (what the service says). Shared between them
-//! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it), and
-//! `observation` tells the service what has changed.
+//! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it).
+//! `model` has the attributes, and whose word counts; `observation` tells the service what has changed of them.
 //!
 //! Facts: Device Management Protocol, "device management requests" and "device model"; org.freedesktop.login1(5).
 
@@ -20,6 +20,8 @@ pub mod handled;
 mod ids;
 mod inbox;
 pub mod lifecycle;
+pub mod location;
+pub mod model;
 pub mod observation;
 pub mod outbox;
 pub mod reboot;
@@ -38,7 +40,7 @@ pub use event::{
 pub use status::Status;
 
 use crate::protocol::Address;
-use crate::protocol::model::DeviceInfo;
+use crate::protocol::model::{DeviceInfo, Location};
 use work::Work;
 
 /// When something happens.
@@ -66,10 +68,14 @@ pub struct Settings {
     pub address: Address,
     /// Manage lifetime in seconds: 0 or at least 3600.
     pub lifetime: u64,
-    /// Metadata for the manage request; `None` leaves what the service has.
+    /// The configuration's metadata; `None` leaves what the service has.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What the host and the configuration tell about the device.
+    /// What the host tells about the device.
     pub device_info: DeviceInfo,
+    /// What the configuration says about the device: it wins over the host.
+    pub configured_info: DeviceInfo,
+    /// Where the configuration says that the device stands.
+    pub location: Option<Location>,
     /// Whether a reboot may be asked for remotely.
     pub reboot_enabled: bool,
     /// Whether a factory reset may be asked for remotely.
@@ -91,10 +97,13 @@ pub struct Volatile {
     reset: reset::Reset,
     firmware: firmware::Firmware,
     observation: observation::Observation,
+    located: model::Located,
     outbox: outbox::Outbox,
     answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
     /// Answers that the broker has, and that are to be sent once more.
     repeat: Vec<handled::Key>,
+    /// Requests that did not change the host, and that the next commit takes along.
+    others: Vec<handled::Other>,
     /// The durable memory as it is to be, while the disk refuses to take it.
     unsaved: Option<Box<Durable>>,
     retry_save_at: Option<Duration>,
@@ -137,12 +146,15 @@ impl Agent {
         }
         match event {
             Event::Started => {
+                model::configured(&mut work);
                 reboot::recover(&mut work);
                 reset::recover(&mut work);
                 firmware::recover(&mut work);
             }
             Event::Configured(_) => {
-                lifecycle::configured(&mut work, &self.settings);
+                let said = lifecycle::content(&self.settings, &work.d);
+                model::configured(&mut work);
+                lifecycle::configured(&mut work, &self.settings, &said);
                 firmware::configured(&mut work);
             }
             Event::Connected { session_present } => work.v.session_kept = *session_present,
@@ -150,6 +162,7 @@ impl Agent {
                 work.v.subscribed = true;
                 lifecycle::subscribed(&mut work);
                 observation::subscribed(&mut work);
+                model::subscribed(&mut work);
                 outbox::subscribed(&mut work);
             }
             Event::Disconnected => {
@@ -180,13 +193,16 @@ impl Agent {
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),
             Event::Unmanage(command) => lifecycle::unmanage_command(&mut work, *command),
             Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
+            Event::Located(location) => model::located(&mut work, location),
             Event::Deadline => {}
         }
-        reboot::due(&mut work);
+        // Before the count of short boots.
         reset::due(&mut work);
+        reboot::due(&mut work);
         firmware::due(&mut work);
         lifecycle::due(&mut work);
         observation::due(&mut work);
+        model::due(&mut work);
         outbox::due(&mut work);
         work.pump();
         work.finish()
@@ -220,6 +236,7 @@ impl Agent {
             reset::deadline(&work),
             firmware::deadline(&work),
             observation::deadline(&work),
+            model::deadline(&work),
             outbox::deadline(&work),
             self.volatile.retry_save_at.filter(|_| work.unsaved()),
         ]

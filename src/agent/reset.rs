@@ -346,7 +346,6 @@ pub(super) fn due(work: &mut Work<'_>) {
         work.v.reset.held = false;
         go_on(work);
     }
-    outcome::discard(work);
 }
 
 fn go_on(work: &mut Work<'_>) {

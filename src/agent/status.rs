@@ -1,9 +1,11 @@
 //! How things stand, for people and for `status --json`.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::durable::{Exclusive, RebootPhase, Wish};
 use super::firmware::{self, record::Phase};
+use super::model::{self, LocationStatus};
 use super::reset::record::Phase as ResetPhase;
 use super::work::Work;
 
@@ -25,6 +27,12 @@ pub struct Status {
     pub busy: &'static str,
     /// How firmware stands.
     pub firmware: FirmwareStatus,
+    /// What the service has written into the device model, by the names of attributes; `null` where it took something away.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub written: Map<String, Value>,
+    /// Where the device is, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<LocationStatus>,
     /// Records in the outbox that the service has not confirmed.
     pub owed: usize,
     /// Answers that the broker does not have yet.
@@ -75,6 +83,8 @@ pub(super) fn of(work: &Work<'_>) -> Status {
         subscribed: work.v.subscribed,
         busy: busy(work),
         firmware: firmware(work),
+        written: work.d.written.by_name(),
+        location: model::status(work),
         owed: work.v.outbox.len(),
         answers_owed: work
             .d
@@ -82,7 +92,7 @@ pub(super) fn of(work: &Work<'_>) -> Status {
             .iter()
             .filter(|handled| handled.answer.is_some() && !handled.delivered)
             .count(),
-        remembered: work.d.handled.len(),
+        remembered: work.d.handled.len() + work.d.others.len(),
         unsaved: work.unsaved(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, ExitCode};
+use std::process::{Command as Process, ExitCode, Output};
 
 use clap::{Parser, Subcommand};
 use iotdm::config::{self, Configuration, DEFAULT_PATH, DEFAULT_STATE_DIRECTORY, Settings};
@@ -30,7 +30,9 @@ enum Command {
     Request,
     /// Reboot the host; when that is refused, take the wish back
     Reboot,
-    /// Fulfil the wish of an earlier boot, if there is one
+    /// Make anew the devices that the plan names, if there is a wish of an earlier boot: before they are mounted
+    Format,
+    /// Fulfil the wish of an earlier boot, if there is one, and leave the report for the agent
     Wipe,
 }
 
@@ -53,6 +55,7 @@ fn run(cli: &Cli) -> Result<String, String> {
     let environment = Environment::read();
     let given = environment.state_directory.clone();
     let boot = || clock::boot_id(environment.boot_id.as_deref()).map_err(|error| error.to_string());
+    let plan = || read(cli, given.as_deref()).map(|(plan, _)| plan);
     match cli.command {
         Command::Plan => {
             let preview = read(cli, given.as_deref())
@@ -74,16 +77,23 @@ fn run(cli: &Cli) -> Result<String, String> {
             Ok(format!("the next boot wipes {}", targets.join(", ")))
         }
         Command::Reboot => {
-            let Err(reason) = systemctl(&["reboot"]) else {
+            let asked = systemctl(&["reboot"])?;
+            // one that is ended by a signal is ended by the shutdown
+            if asked.status.code().is_none_or(|code| code == 0) {
                 return Ok("the host reboots".to_owned());
-            };
+            }
+            let reason = String::from_utf8_lossy(&asked.stderr).trim().to_owned();
             wipe::withdraw(&state_folder(given.as_deref(), None)?)
                 .map_err(|error| format!("the reboot is refused ({reason}), and the next boot wipes: {error}"))?;
             Err(format!("the reboot is refused, so nothing is wiped: {reason}"))
         }
+        Command::Format => {
+            let state = state_folder(given.as_deref(), None)?;
+            wipe::format(&state, &boot()?, plan).map_err(|error| error.to_string())?;
+            Ok(String::new())
+        }
         Command::Wipe => {
             let state = state_folder(given.as_deref(), None)?;
-            let plan = || read(cli, given.as_deref()).map(|(plan, _)| plan);
             match wipe::carry_out(&state, &boot()?, plan).map_err(|error| error.to_string())? {
                 Outcome::NotAsked => Ok("no factory reset is asked for".to_owned()),
                 Outcome::Over(report) => match report.failure() {
@@ -134,7 +144,7 @@ fn state_folder(given: Option<&Path>, configured: Option<&Path>) -> Result<PathB
     match (given, configured) {
         (Some(given), Some(configured)) if given != configured => Err(format!(
             "the units of the factory reset know {} as the state folder, the configuration says {}: \
-             give each of them a drop-in (man factory-reset.d)",
+             give each of them a drop-in (man iotdm-agent-factory-reset)",
             given.display(),
             configured.display()
         )),
@@ -145,22 +155,20 @@ fn state_folder(given: Option<&Path>, configured: Option<&Path>) -> Result<PathB
 
 /// A wish that nobody fulfils would lie in wait.
 fn will_be_wiped() -> Result<(), String> {
-    systemctl(&["is-enabled", "--quiet", wipe::WIPE_UNIT]).map_err(|_| {
-        format!(
-            "refused: {} is not enabled: systemctl enable {}",
-            wipe::WIPE_UNIT,
-            wipe::REQUEST_UNIT
-        )
-    })
+    for unit in [wipe::FORMAT_UNIT, wipe::WIPE_UNIT] {
+        if !systemctl(&["is-enabled", "--quiet", unit])?.status.success() {
+            return Err(format!(
+                "refused: {unit} is not enabled: systemctl enable {}",
+                wipe::REQUEST_UNIT
+            ));
+        }
+    }
+    Ok(())
 }
 
-fn systemctl(arguments: &[&str]) -> Result<(), String> {
-    let output = Process::new("systemctl")
+fn systemctl(arguments: &[&str]) -> Result<Output, String> {
+    Process::new("systemctl")
         .args(arguments)
         .output()
-        .map_err(|error| format!("systemctl cannot be started: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        .map_err(|error| format!("systemctl cannot be started: {error}"))
 }

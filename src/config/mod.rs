@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Problem};
 pub use settings::{
     ClientCertificate, DEFAULT_FACTORY_RESET_UNIT, DEFAULT_STATE_DIRECTORY, Device, DeviceInfo, FactoryReset, Firmware,
-    FirmwareReboot, Kind, Manage, Proxy, Reboot, Service, Settings, State, Token, Trial, Url, Window,
+    FirmwareReboot, Kind, Location, LocationSource, Manage, Proxy, Reboot, Service, Settings, State, Token, Trial, Url,
+    Window,
 };
 
 use fragment::{Located, parse};

@@ -4,6 +4,7 @@
 //! or key that every user of the host can read is refused.
 
 mod firmware;
+mod location;
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -60,6 +61,7 @@ pub(super) fn settings(
             .unwrap_or_else(|| DEFAULT_FACTORY_RESET_UNIT.to_owned()),
     };
     let firmware = check.firmware();
+    let location = check.location();
     let state = State {
         directory: check.path("state.directory"),
     };
@@ -75,6 +77,7 @@ pub(super) fn settings(
                 reboot,
                 factory_reset,
                 firmware,
+                location,
                 state,
             }))
         }

@@ -52,6 +52,7 @@ fn message_id(topic: Topic) -> &'static str {
         Topic::ResetRefused => "031afed92e9f412693191443e10b041d",
         Topic::ResetDone => "ba408765d62b4daf825271b80aea44c8",
         Topic::ResetDidNotHappen => "978ec59530ac4486907ea43f3dcf4d01",
+        Topic::Attributes => "28978aa901ae4620b0955d3ff36a76e1",
         Topic::Download => "7e0b6e1d6c8a4f0f9f0c5f2f1c4a9b37",
         Topic::Update => "c1a4f2d86f5b4a3db8a07f1d2a6e9c54",
         Topic::MessageRefused => "6d6141eb46934f2b99d75ab49ba4150c",

@@ -186,6 +186,7 @@ pub fn readable(value: &Value) -> String {
             Some(since.map_or(managed.to_owned(), |since| format!("{managed}, last confirmed {since}"))),
         );
         line("refused", text(&agent["manage_refused"]));
+        line("service wrote", written(&agent["written"]));
         line("busy", text(&agent["busy"]).filter(|busy| busy != "none"));
         let owed = agent["owed"].as_u64().unwrap_or(0) + agent["answers_owed"].as_u64().unwrap_or(0);
         line("to be sent", (owed > 0).then(|| format!("{owed} messages")));
@@ -198,6 +199,25 @@ pub fn readable(value: &Value) -> String {
     line("configuration", text(&value["configuration_trouble"]));
     line("version", text(&value["version"]));
     out
+}
+
+/// What the service has written into the device model: not too much of it.
+fn written(written: &Value) -> Option<String> {
+    const SHOWN: usize = 6;
+    let written = written.as_object().filter(|written| !written.is_empty())?;
+    let one = |(name, value): (&String, &Value)| {
+        let text = match value {
+            Value::Null => format!("no {name}"),
+            value => format!("{name} = {value}"),
+        };
+        let short = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c });
+        short.collect::<String>()
+    };
+    let mut text = written.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
+    if written.len() > SHOWN {
+        text += &format!(" and {} more (--json shows all)", written.len() - SHOWN);
+    }
+    Some(text)
 }
 
 fn duration(seconds: u64) -> String {

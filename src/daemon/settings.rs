@@ -29,7 +29,9 @@ pub(super) fn brain(
         address: address(settings)?,
         lifetime: u64::from(settings.manage.lifetime),
         metadata: settings.manage.metadata.clone(),
-        device_info: device_info(&settings.manage.device_info, &facts.identity),
+        device_info: host_info(&facts.identity),
+        configured_info: configured_info(&settings.manage.device_info),
+        location: None,
         reboot_enabled: settings.reboot.enabled,
         reset_enabled: settings.factory_reset.enabled,
         firmware: agent::firmware::Settings {
@@ -49,17 +51,28 @@ pub(super) fn brain(
     })
 }
 
-/// What the configuration says wins over what the host says.
-fn device_info(set: &config::DeviceInfo, facts: &identity::Facts) -> DeviceInfo {
-    let or = |set: &Option<String>, fact: &Option<String>| set.clone().or_else(|| fact.clone());
+/// What the host says.
+fn host_info(facts: &identity::Facts) -> DeviceInfo {
     DeviceInfo {
-        serial_number: or(&set.serial_number, &facts.serial_number),
-        manufacturer: or(&set.manufacturer, &facts.manufacturer),
-        model: or(&set.model, &facts.model),
+        serial_number: facts.serial_number.clone(),
+        manufacturer: facts.manufacturer.clone(),
+        model: facts.model.clone(),
+        fw_version: facts.fw_version.clone(),
+        hw_version: facts.hw_version.clone(),
+        ..DeviceInfo::default()
+    }
+}
+
+/// What the configuration says.
+fn configured_info(set: &config::DeviceInfo) -> DeviceInfo {
+    DeviceInfo {
+        serial_number: set.serial_number.clone(),
+        manufacturer: set.manufacturer.clone(),
+        model: set.model.clone(),
         device_class: set.device_class.clone(),
         description: set.description.clone(),
-        fw_version: or(&set.fw_version, &facts.fw_version),
-        hw_version: or(&set.hw_version, &facts.hw_version),
+        fw_version: set.fw_version.clone(),
+        hw_version: set.hw_version.clone(),
         descriptive_location: set.descriptive_location.clone(),
         extra: serde_json::Map::new(),
     }

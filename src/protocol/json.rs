@@ -172,6 +172,15 @@ impl Members {
         self.members.shift_remove(name).filter(|value| !value.is_null())
     }
 
+    /// A member that must be there, and may be `null`.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn given(&mut self, name: &str) -> Result<Value, Malformed> {
+        let value = self.members.shift_remove(name);
+        value.ok_or_else(|| Malformed::new(self.path(name), "is missing"))
+    }
+
     /// A member that must be there.
     ///
     /// # Errors

@@ -45,6 +45,19 @@ pub(super) fn consists_of(device: Device) -> Vec<Device> {
     found
 }
 
+/// Whether it has partitions, or something else is made of it.
+pub(super) fn is_divided(device: Device) -> bool {
+    let entries = |path: PathBuf| {
+        fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
+    let shown = shown(device);
+    entries(shown.join("holders")).next().is_some() || entries(shown).any(|path| path.join("partition").exists())
+}
+
 fn shown(device: Device) -> PathBuf {
     // through the link: the disk is above the real folder
     let path = PathBuf::from(format!("/sys/dev/block/{}:{}", major(device), minor(device)));

@@ -37,6 +37,8 @@ pub(super) struct Ground {
     pub(super) mounts: Vec<Result<OwnedFd, String>>,
     /// What stays.
     pub(super) stays: Stays,
+    /// A sandbox takes `openat2(2)` away (systemd's `RestrictSUIDSGID=`): nothing can be wiped, and not all be looked at.
+    pub(super) blind: bool,
     /// Devices that hold the system, each with what it is.
     pub(super) system: Vec<(Device, String)>,
 }
@@ -68,13 +70,19 @@ impl Ground {
             problems: Vec::new(),
             mounts: Vec::new(),
             stays: Stays::default(),
+            blind: is_blind(),
             system: Vec::new(),
         };
         if let Err(reason) = ground.find_system() {
             ground.problems.push(reason);
         }
+        let is_root = nix::unistd::geteuid().is_root();
         for path in &plan.protected {
             if let Err(error) = ground.protect(path) {
+                // who is not root wipes nothing, and need not see everything
+                if error.kind() == io::ErrorKind::PermissionDenied && !is_root {
+                    continue;
+                }
                 ground.problems.push(format!(
                     "{} must stay and cannot be found ({error}), so nothing can be wiped",
                     path.display()
@@ -82,7 +90,10 @@ impl Ground {
             }
         }
         for mount in &plan.mounts {
-            let opened = ground.open_mount(&mount.path);
+            let opened = match ground.blind {
+                false => ground.open_mount(&mount.path),
+                true => Err(ground.blind_look(&mount.path)),
+            };
             if let Ok(Ok(stat)) = opened.as_ref().map(fstat) {
                 ground.stays.declared.insert(identity(&stat));
             }
@@ -288,15 +299,40 @@ impl Ground {
             Ok(_) => return Err("is not mounted".to_owned()),
             Err(error) => return Err(in_words(error)),
         }
-        let device = identity(&fstat(&opened).map_err(in_words)?).0;
+        self.judge_mount(identity(&fstat(&opened).map_err(in_words)?).0)?;
+        Ok(opened)
+    }
+
+    fn judge_mount(&self, device: Device) -> Result<(), String> {
         if let Some(what) = self.is_system(device) {
             return Err(format!("is {what}: nothing of it is ever wiped"));
         }
         if major(device) == 0 {
             return Err("is no file system on a disk of its own".to_owned());
         }
-        Ok(opened)
+        Ok(())
     }
+
+    /// As much as can be said of a declared file system without `openat2(2)`.
+    fn blind_look(&self, path: &Path) -> String {
+        let found = fs::metadata(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => "is not there".to_owned(),
+            _ => error.to_string(),
+        });
+        match found.and_then(|metadata| self.judge_mount(metadata.dev())) {
+            Ok(()) => BLIND.to_owned(),
+            Err(reason) => reason,
+        }
+    }
+}
+
+/// Said of what seems to be right, and can only be told outside of the sandbox.
+pub(super) const BLIND: &str = "cannot be looked at closely here: this sandbox has no openat2(2)";
+
+fn is_blind() -> bool {
+    let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let tried = root.map(|root| open(root, Path::new("."), OFlag::O_PATH, ResolveFlag::empty()));
+    matches!(tried, Ok(Err(Errno::ENOSYS)))
 }
 
 /// Opens a folder below another one: through no link, and on the same file system.
@@ -307,7 +343,7 @@ pub(super) fn open_below(folder: impl AsFd, name: &Path) -> Result<OwnedFd, Errn
 
 fn open(folder: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
+        .flags(flags | OFlag::O_CLOEXEC)
         .resolve(resolve | ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     openat2(folder, path, how)
 }

@@ -9,6 +9,7 @@
 
 mod devices;
 mod ground;
+mod mkfs;
 mod plan;
 mod preview;
 pub mod report;
@@ -21,7 +22,7 @@ mod wish;
 pub use plan::Plan;
 pub use preview::{Going, Kind, Preview, Staying};
 pub use report::Report;
-pub use run::{Outcome, WipeError, carry_out, request, withdraw};
+pub use run::{Outcome, WipeError, carry_out, format, request, withdraw};
 
 /// Where the plan is; the program looks for it beside the configuration.
 pub const PLAN_FOLDER: &str = "/etc/iotdm-agent/factory-reset.d";
@@ -29,5 +30,7 @@ pub const PLAN_FOLDER: &str = "/etc/iotdm-agent/factory-reset.d";
 pub const REQUEST_UNIT: &str = "iotdm-agent-factory-reset.service";
 /// The unit that wipes, early in the next boot.
 pub const WIPE_UNIT: &str = "iotdm-agent-wipe.service";
+/// The unit that makes devices anew, before they are mounted.
+pub const FORMAT_UNIT: &str = "iotdm-agent-format.service";
 /// The file in the state folder that is there from the request to the end of the wipe.
 pub const WISH: &str = "factory-reset";

@@ -60,7 +60,7 @@ impl Plan {
         plan.judge(&mut problems);
         if problems.is_empty() && plan.wipes.is_empty() && plan.formats.is_empty() {
             problems.push(format!(
-                "{} names nothing to wipe: say there what a factory reset wipes (man factory-reset.d)",
+                "{} names nothing to wipe: say there what a factory reset wipes (man iotdm-agent-factory-reset)",
                 folder.display()
             ));
         }

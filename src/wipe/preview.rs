@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::ground::{Ground, Target, is_link};
+use super::ground::{BLIND, Ground, Target, is_link};
+use super::mkfs;
 use super::plan::Plan;
 use super::tree::{Mode, Tally, Walk};
 
@@ -63,10 +64,16 @@ pub struct Staying {
 }
 
 impl Plan {
-    /// Whether the host is as the plan says: file systems, slots, what must stay. Empty: a factory reset can begin.
-    /// Enters no folder that is to be wiped.
+    /// Whether the host is as the plan says: file systems, slots, what must stay. Empty: nothing stands against a factory
+    /// reset. Enters no folder that is to be wiped. In the agent's sandbox and without root it sees less, and says only
+    /// what it has seen.
     pub fn check(&self) -> Vec<String> {
-        problems(self, &Ground::look(self))
+        let ground = Ground::look(self);
+        let mut problems = problems(self, &ground);
+        if ground.blind {
+            problems.retain(|problem| !problem.ends_with(BLIND));
+        }
+        problems
     }
 
     /// What a factory reset would do now. Changes nothing; reads every folder that would go, so only root sees it all.
@@ -98,6 +105,15 @@ impl Plan {
                 });
             }
         }
+        for format in &self.formats {
+            preview.goes.push(Going {
+                path: format.path.clone(),
+                kind: Kind::Device,
+                files: 0,
+                folders: 0,
+                bytes: 0,
+            });
+        }
         preview
     }
 }
@@ -119,6 +135,11 @@ pub(super) fn problems(plan: &Plan, ground: &Ground) -> Vec<String> {
                 problems.push(format!("{}: wipe {}: {reason}", wipe.at, wipe.path.display()));
             }
             _ => {}
+        }
+    }
+    for line in &plan.formats {
+        if let Some(reason) = mkfs::problem(plan, ground, &line.path) {
+            problems.push(format!("{}: format {}: it {reason}", line.at, line.path.display()));
         }
     }
     problems

@@ -13,7 +13,7 @@ use super::report::{self, Report};
 use super::state_folder::StateFolder;
 use super::tree::Mode;
 use super::wish::{self, Left, Wish};
-use super::{WISH, preview};
+use super::{FORMAT_UNIT, WISH, mkfs, preview};
 
 /// In more boots than these it is not tried: something in it brings the host down.
 const BOOTS: usize = 5;
@@ -56,13 +56,13 @@ pub enum WipeError {
 /// # Errors
 /// When the host is not as the plan says, or the wish cannot be written.
 pub fn request(state: &Path, boot: &str, plan: &Plan) -> Result<(), WipeError> {
-    let problems = plan.check();
+    let problems = preview::problems(plan, &Ground::look(plan));
     if !problems.is_empty() {
         return Err(WipeError::Refused(problems));
     }
     let folder = open(state)?;
     match wish::read(&folder) {
-        Left::Wish(Wish { asked_in, boots }) if asked_in == boot && boots.is_empty() => Ok(()),
+        Left::Wish(Wish { asked_in, boots, .. }) if asked_in == boot && boots.is_empty() => Ok(()),
         _ => wish::leave(&folder, boot).map_err(failed("write", state)),
     }
 }
@@ -73,6 +73,25 @@ pub fn request(state: &Path, boot: &str, plan: &Plan) -> Result<(), WipeError> {
 /// When it cannot be removed: then the next boot fulfils it.
 pub fn withdraw(state: &Path) -> Result<(), WipeError> {
     open(state)?.remove(WISH).map_err(failed("remove", state))
+}
+
+/// Makes the devices anew that the plan names, if a factory reset is asked for: before they are mounted, and before
+/// [`carry_out`], which tells what came of it. `plan` is asked for only then.
+///
+/// # Errors
+/// When nothing could be done, or not be noted.
+pub fn format(state: &Path, boot: &str, plan: impl FnOnce() -> Result<Plan, Vec<String>>) -> Result<(), WipeError> {
+    let folder = open(state)?;
+    match wish::read(&folder) {
+        Left::Nothing => Ok(()),
+        Left::Odd(reason) => Err(WipeError::Refused(vec![reason])),
+        Left::Wish(wish) if wish.asked_in == boot => Err(WipeError::SameBoot),
+        Left::Wish(wish) => {
+            begin(&folder, boot, &wish).map_err(|reason| WipeError::Refused(vec![reason]))?;
+            let plan = plan().map_err(WipeError::Refused)?;
+            mkfs::carry_out(&folder, &wish, &plan).map_err(failed("write", &state.join(WISH)))
+        }
+    }
 }
 
 /// Fulfils the wish, if there is one, and leaves the report. `plan` is asked for only then.
@@ -107,7 +126,7 @@ pub fn carry_out(
             match begin(&folder, boot, &wish) {
                 Err(reason) => report.failed.push(reason),
                 Ok(()) => match plan() {
-                    Ok(plan) => wipe(&plan, &mut report),
+                    Ok(plan) => wipe(&plan, &wish, &mut report),
                     Err(reasons) => {
                         report.failed.push("nothing was wiped".to_owned());
                         report.failed.extend(reasons);
@@ -141,7 +160,7 @@ fn begin(folder: &StateFolder, boot: &str, wish: &Wish) -> Result<(), String> {
     }
 }
 
-fn wipe(plan: &Plan, report: &mut Report) {
+fn wipe(plan: &Plan, wish: &Wish, report: &mut Report) {
     let ground = Ground::look(plan);
     if !ground.problems.is_empty() {
         report.failed.push("nothing was wiped".to_owned());
@@ -177,6 +196,18 @@ fn wipe(plan: &Plan, report: &mut Report) {
         if tally.failed.more > 0 {
             report.failed.push(format!("{path}: {} more in it", tally.failed.more));
         }
+    }
+    for device in plan.formats.iter().map(|line| &line.path) {
+        if wish.formatted.contains(device) {
+            report.wiped.push(device.display().to_string());
+            continue;
+        }
+        let told = wish.unformatted.iter().rev().find(|(told, _)| told == device);
+        let reason = told.map_or_else(
+            || format!("{FORMAT_UNIT} has not made it anew"),
+            |(_, reason)| reason.clone(),
+        );
+        report.failed.push(format!("{}: {reason}", device.display()));
     }
     for (line, mount) in plan.mounts.iter().zip(&ground.mounts) {
         let Ok(mount) = mount else { continue };

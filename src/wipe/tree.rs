@@ -4,6 +4,7 @@
 //! no mount, and left by its `..`, which must be the folder that it was entered from. So no depth is too deep, and nothing
 //! outside is reached whatever somebody renames meanwhile. What cannot be removed is noted, and the rest goes on.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -85,6 +86,8 @@ pub(super) struct Walk<'a> {
     pub(super) is_root: bool,
     pub(super) tally: Tally,
     levels: Vec<Level>,
+    /// How many names have been counted of a file that has several.
+    names: HashMap<Identity, u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -96,6 +99,7 @@ impl<'a> Walk<'a> {
             is_root,
             tally: Tally::default(),
             levels: Vec::new(),
+            names: HashMap::new(),
         }
     }
 
@@ -246,10 +250,23 @@ impl<'a> Walk<'a> {
         }
         self.tally.files += 1;
         // with another name left, no room comes free
-        if stat.st_nlink == 1 {
+        if self.names_left(stat) == 0 {
             self.tally.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         }
         Ok(())
+    }
+
+    /// How many names a file has besides this one and those that went before.
+    // the types differ between architectures
+    #[allow(clippy::useless_conversion)]
+    fn names_left(&mut self, stat: &FileStat) -> u64 {
+        let names = u64::from(stat.st_nlink);
+        if self.mode == Mode::Remove || names == 1 {
+            return names.saturating_sub(1);
+        }
+        let counted = self.names.entry(identity(stat)).or_default();
+        *counted += 1;
+        names.saturating_sub(*counted)
     }
 
     /// Whether it stays; it is noted then.

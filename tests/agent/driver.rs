@@ -54,6 +54,8 @@ pub(crate) fn settings(boot: &str) -> Settings {
             fw_version: Some("1.0".into()),
             ..DeviceInfo::default()
         },
+        configured_info: DeviceInfo::default(),
+        location: None,
         reboot_enabled: true,
         reset_enabled: true,
         firmware: firmware::Settings {
@@ -263,6 +265,20 @@ impl Driver {
         self.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
     }
 
+    /// A message on a topic with this end, with a request id.
+    pub(crate) fn write(&mut self, req_id: &str, fields: &str) {
+        self.request("device/update", req_id, &format!(r#","d":{{"fields":[{fields}]}}"#));
+    }
+
+    /// The service answers the last location that it was told.
+    pub(crate) fn answer_location(&mut self, rc: u16) {
+        let req_id = self.on("update/location").last().unwrap()["reqId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        self.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
+    }
+
     /// Time passes; deadlines come when they are due.
     pub(crate) fn pass(&mut self, duration: Duration) {
         let end = self.now.boottime + duration;
@@ -301,6 +317,11 @@ impl Driver {
             boot_id: boot.into(),
             ..self.agent.settings().clone()
         });
+    }
+
+    /// The same, with other settings.
+    pub(crate) fn starts_with(&mut self, settings: Settings) {
+        self.start_again(settings);
     }
 
     fn start_again(&mut self, settings: Settings) {

@@ -6,6 +6,8 @@ mod firmware;
 mod golden;
 mod inbox;
 mod lifecycle;
+mod location;
+mod model;
 mod observation;
 mod outbox;
 mod outcome;

@@ -21,6 +21,7 @@ mod input;
 mod kills;
 mod life;
 mod looking;
+mod model;
 mod reboot;
 mod refusals;
 mod reset;

@@ -8,11 +8,16 @@ use crate::push::{image, site};
 use crate::site::{DEVICE, Site};
 
 const RESET: &str = "mgmt/initiate/device/factory_reset";
-const MANY: usize = 20_000;
+const MANY: usize = 8_000;
 
-/// What this site's integrator has laid out: an application with files, one of which is to be kept.
 fn laid_out(suite: &str) -> Site {
     let site = site(suite, "");
+    lay_out(&site);
+    site
+}
+
+/// What the site's integrator has done: an application with files, one of which is to be kept.
+pub(crate) fn lay_out(site: &Site) {
     let gateway = &site.gateway;
     gateway.write(
         "/etc/iotdm-agent/factory-reset.d/50-app.conf",
@@ -23,35 +28,33 @@ fn laid_out(suite: &str) -> Site {
          echo key >/data/app/licence; ln -s /etc/iotdm-agent/token /data/app/link; echo outside >/data/outside
          systemctl enable iotdm-agent-factory-reset.service",
     );
-    fill(&site);
-    site
+    fill(site);
 }
 
 fn fill(site: &Site) {
-    site.gateway
-        .sh(&format!("cd /data/app/cache && seq {MANY} | xargs touch && sync"));
+    site.gateway.sh(&format!(
+        "mkdir -p /data/app/cache; cd /data/app/cache && seq {MANY} | xargs touch && sync"
+    ));
 }
 
 /// What the reset takes is gone, and what it leaves is as it was.
-fn assert_reset(site: &Site) {
+pub(crate) fn assert_reset(site: &Site) {
     let left = site
         .gateway
         .sh("cd /data && find app -printf '%p %u %m\\n' | sort; cat outside app/licence");
     assert_eq!(left, "app app 750\napp/licence root 644\noutside\nkey");
-    let identity = "sha256sum /etc/iotdm-agent/token /etc/iotdm-agent/ca.pem /etc/iotdm-agent/conf.d/* /etc/machine-id";
-    site.gateway.sh(identity);
 }
 
 impl Site {
     /// Asks for a reset, waits for its end, and gives whether it succeeded and the request's last row.
-    fn reset(&self) -> (bool, Value) {
+    pub(crate) fn reset(&self) -> (bool, Value) {
         let output = self.iotdm(&["factory-reset", DEVICE, "--yes", "--wait", "--timeout", "3m", "--json"]);
         let text = String::from_utf8_lossy(&output.stdout);
         let row = serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{output:?}"));
         (output.status.success(), row)
     }
 
-    fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         self.gateway.sh("iotdm-agent status").contains("managed: yes")
     }
 }
@@ -63,7 +66,9 @@ fn rst_01_rst_02_a_reset_takes_the_applications_files_keeps_the_identity_and_is_
         let wire = site.wire();
         let in_b = suite == "trixie";
         if in_b {
-            site.push_well(image(suite, "2"), "2");
+            // what is enabled is part of the slot
+            let enabled = "systemctl enable iotdm-agent-factory-reset.service; useradd -r app";
+            site.push_well(image(suite, "2").script(enabled), "2");
         }
         let slot = site.gateway.slot();
         assert_eq!(slot == "B", in_b);
@@ -145,21 +150,24 @@ fn rst_01_a_host_that_nothing_would_be_reset_on_answers_501_and_says_what_to_do(
     }
 }
 
-/// From now on the wipe takes its time.
-fn slowly(site: &Site) {
-    let folder = "/etc/systemd/system/iotdm-agent-wipe.service.d";
-    site.gateway.sh(&format!("mkdir -p {folder}"));
-    site.gateway
-        .write(&format!("{folder}/slow.conf"), "[Service]\nCPUQuota=1%\n");
-    site.gateway.sh("systemctl daemon-reload; sync");
+/// From now on the wipe stands still when it has begun to delete, so many times; then the power may be cut.
+pub(crate) fn stands_still(site: &Site, times: u32) {
+    let script = format!(
+        "n=$(cat /data/stops 2>/dev/null || echo 0); [ $n -lt {times} ] || exit 0
+         while [ $(ls -U /data/app/cache | wc -l) = {MANY} ] && [ $n = 0 ]; do :; done
+         until pkill -STOP -x factory-reset; do :; done
+         echo $((n + 1)) >/data/stops; sync /data/stops; echo the wipe stands still >/dev/ttyS1\n"
+    );
+    let unit = "[Unit]\nDefaultDependencies=no\nRequiresMountsFor=/data /var/lib/iotdm-agent\n\
+         Before=iotdm-agent-wipe.service\nConditionPathExists=/var/lib/iotdm-agent/factory-reset\n\
+         [Service]\nExecStart=/bin/sh /etc/stand-still\n[Install]\nWantedBy=sysinit.target\n";
+    site.gateway.write("/etc/stand-still", &script);
+    site.gateway.write("/etc/systemd/system/stand-still.service", unit);
+    site.gateway.sh("systemctl enable stand-still.service; sync");
 }
 
 fn files_left(site: &Site) -> usize {
-    let output = site
-        .gateway
-        .exec(&["sh", "-c", "ls -U /data/app/cache 2>/dev/null | wc -l"]);
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().unwrap_or(MANY)
+    site.gateway.sh("ls -U /data/app/cache | wc -l").parse().unwrap()
 }
 
 /// The power is cut in the middle of the wipe, twice; the agent is killed while it waits for the host to go down.
@@ -168,20 +176,15 @@ fn rst_02_a_reset_that_is_cut_anywhere_is_finished_by_the_next_boot_and_told_onc
     for suite in SUITES {
         let site = laid_out(suite);
         let wire = site.wire();
-        slowly(&site);
+        stands_still(&site, 2);
         site.publish(RESET, r#"{"reqId":"cut"}"#);
         site.gateway.wait_log("a factory reset");
         // it may be down already
         let _ = site.gateway.exec(&["systemctl", "kill", "-s", "KILL", "iotdm-agent"]);
-        let mut left = MANY;
-        for _ in 0..2 {
-            site.gateway.wait("some of it is gone", || {
-                let now = files_left(&site);
-                let less = now < left && now > 0;
-                if less {
-                    left = now;
-                }
-                less
+        for stops in ["1", "2"] {
+            site.gateway.wait("the wipe stands still", || {
+                let told = site.gateway.exec(&["cat", "/data/stops"]);
+                told.stdout.trim_ascii() == stops.as_bytes()
             });
             site.gateway.kill();
         }

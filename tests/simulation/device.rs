@@ -58,6 +58,8 @@ impl Device {
                 lifetime: random.pick(&[0, 3600, 7200, 86_400]),
                 metadata: None,
                 device_info: DeviceInfo::default(),
+                configured_info: DeviceInfo::default(),
+                location: None,
                 reboot_enabled: true,
                 reset_enabled: true,
                 firmware: firmware_settings(random, plan),

@@ -33,8 +33,6 @@ pub(super) struct Running {
     reading: Option<OpId>,
     read_at: Option<Duration>,
     reads: u32,
-    /// The report is to go as soon as the disk has that it was told.
-    discard: bool,
     given_up: Option<GivenUp>,
 }
 
@@ -132,37 +130,30 @@ fn decide(work: &mut Work<'_>, report: Option<&ResetReport>) {
 
 /// A report of a reset that somebody on the device has begun, or of one that was given up.
 fn not_asked_for(work: &mut Work<'_>, report: &ResetReport) {
-    if work.d.reset_told.as_ref() != Some(&report.id) {
-        let mut text = format!(
-            "the host was reset to its factory settings, and not for a request that is open: {}",
-            cut(&report.text)
-        );
-        if let Some(failed) = &report.failed {
-            text = format!("{text}; not complete: {}", cut(failed));
-        }
-        let (level, severity, topic) = match report.failed {
-            None => (Level::Info, Severity::Information, Topic::ResetDone),
-            Some(_) => (Level::Error, Severity::Error, Topic::ResetDidNotHappen),
-        };
-        log(work, &text, severity, false);
-        work.say(level, topic, text);
+    if work.d.reset_told.as_ref() == Some(&report.id) {
+        // The run before died before it could.
+        return work.effect(Effect::DiscardResetReport);
     }
-    told(work, report);
-}
-
-/// The report is not needed any more.
-fn told(work: &mut Work<'_>, report: &ResetReport) {
-    if work.d.reset_told.as_ref() != Some(&report.id) {
-        work.change(Change::ResetTold(report.id.clone()));
+    let mut text = format!(
+        "the host was reset to its factory settings, and no request waits for it: {}",
+        cut(&report.text)
+    );
+    let (mut level, mut severity, mut topic) = (Level::Info, Severity::Information, Topic::ResetDone);
+    if let Some(failed) = &report.failed {
+        text = format!("{text}; not complete: {}", cut(failed));
+        (level, severity, topic) = (Level::Error, Severity::Error, Topic::ResetDidNotHappen);
     }
-    work.v.reset.outcome.discard = true;
+    if work.disk == Disk::Works {
+        work.say(level, topic, text.as_str());
+    }
+    tell(work, &text, severity, Some(report));
 }
 
 fn done(work: &mut Work<'_>, reset: &Record, text: &str, report: Option<&ResetReport>) {
     let text = format!("the host was reset to its factory settings: {}", cut(text));
-    log(work, &text, Severity::Information, true);
+    tell(work, &text, Severity::Information, report);
     work.say(Level::Info, Topic::ResetDone, text);
-    over(work, reset, report);
+    over(work, reset);
 }
 
 /// What had been answered 202 is answered 500.
@@ -170,19 +161,37 @@ fn fail(work: &mut Work<'_>, reset: &Record, text: String, report: Option<&Reset
     for key in &reset.requests {
         work.change(Change::Answer(key.clone(), Answer::new(Rc::INTERNAL, text.as_str())));
     }
-    log(work, &text, Severity::Error, true);
+    tell(work, &text, Severity::Error, report);
     work.say(Level::Error, Topic::ResetDidNotHappen, text);
-    over(work, reset, report);
+    over(work, reset);
 }
 
-fn over(work: &mut Work<'_>, reset: &Record, report: Option<&ResetReport>) {
+/// A log entry for the service; with it on the disk, the report it is made of is not needed any more.
+fn tell(work: &mut Work<'_>, text: &str, severity: Severity, report: Option<&ResetReport>) {
+    if let Some(report) = report {
+        if work.disk != Disk::Works {
+            // The entry would be in memory only, and the report gone: later, then.
+            work.v.reset.outcome.read_at = Some(work.after(READ_PAUSE));
+            return;
+        }
+        work.change(Change::ResetTold(report.id.clone()));
+        work.effect(Effect::DiscardResetReport);
+    }
+    let entry = LogEntry {
+        message: text.to_owned(),
+        severity,
+        timestamp: work.now.wall.and_then(timestamp::format),
+        data: None,
+        extra: serde_json::Map::new(),
+    };
+    outbox::owe_log(work, &entry, true);
+}
+
+fn over(work: &mut Work<'_>, reset: &Record) {
     if reset.boot_id != work.settings.boot_id && reset.phase == Phase::Starting {
         count_boot(work, reset);
     }
     work.change(Change::Reset(None));
-    if let Some(report) = report {
-        told(work, report);
-    }
     lifecycle::wanted(work);
 }
 
@@ -233,25 +242,6 @@ pub(super) fn end(work: &mut Work<'_>) {
         return;
     }
     fail(work, &reset, given_up.reason, None);
-}
-
-/// Has the report removed, once the disk has that it was told.
-pub(super) fn discard(work: &mut Work<'_>) {
-    if work.v.reset.outcome.discard && work.will_be_saved() {
-        work.v.reset.outcome.discard = false;
-        work.effect(Effect::DiscardResetReport);
-    }
-}
-
-fn log(work: &mut Work<'_>, text: &str, severity: Severity, before_manage: bool) {
-    let entry = LogEntry {
-        message: text.to_owned(),
-        severity,
-        timestamp: work.now.wall.and_then(timestamp::format),
-        data: None,
-        extra: serde_json::Map::new(),
-    };
-    outbox::owe_log(work, &entry, before_manage);
 }
 
 fn cut(text: &str) -> String {

@@ -22,6 +22,7 @@ use crate::config::{self, Configuration, State};
 use crate::host::clock;
 
 pub use probe::broker;
+pub use reset::factory_reset;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

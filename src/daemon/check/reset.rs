@@ -3,11 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Severity};
-use crate::config::{DEFAULT_FACTORY_RESET_UNIT, FactoryReset};
-use crate::daemon::reset::{Means, means};
+use crate::config::{self, Configuration, DEFAULT_FACTORY_RESET_UNIT, FactoryReset};
+use crate::daemon::Environment;
+use crate::daemon::reset::{Means, means, plan_folder, protected};
 use crate::host::bus::Bus;
 use crate::host::systemd::Systemd;
 use crate::wipe;
+
+/// What a factory reset would do now. Changes nothing.
+///
+/// # Errors
+/// Why it would be refused: the configuration, or what says what is wiped, cannot be used. Each in words.
+pub fn factory_reset(config_path: &Path, environment: &Environment) -> Result<wipe::Preview, Vec<String>> {
+    let loaded = config::load(config_path, environment.credentials.as_deref());
+    let loaded = loaded.map_err(|error| vec![format!("the configuration is refused: {error}")])?;
+    let Configuration::Configured(settings) = &loaded.settings else {
+        return Err(vec!["the configuration gives this device no identity yet".to_owned()]);
+    };
+    let state = settings.state.directory(environment.state_directory.as_deref());
+    let credentials = environment.credentials.as_deref();
+    let protected = protected(config_path, &state, settings, credentials);
+    Ok(wipe::Plan::read(&plan_folder(config_path), &protected)?.preview())
+}
 
 fn finding(severity: Severity, text: impl Into<String>) -> Finding {
     Finding::new("host", "factory-reset", severity, text)

@@ -459,6 +459,21 @@ fn the_echo_of_a_location_that_an_operator_wrote_is_no_news() {
 }
 
 #[test]
+fn a_device_that_knows_better_than_the_operator_tells_an_earlier_measurement_and_is_believed() {
+    let mut scene = scene();
+    let (_, sent) = written(&mut scene, json!({"location": {"latitude": 1, "longitude": 2}}));
+    scene.advance(1);
+    scene.respond(&gw(), &req_id(&sent), 204, "");
+    let measured = json!({"latitude": 52, "longitude": 13, "measuredDateTime": "2024-05-01T09:00:00Z"});
+    assert_eq!(
+        locate(&mut scene, measured, "l").text(),
+        "is at latitude 52, longitude 13"
+    );
+    assert_eq!(location(&scene)["latitude"], 52.0);
+    assert!(!row(&scene).location_written);
+}
+
+#[test]
 fn a_device_whose_measurement_is_what_was_written_has_measured_it() {
     let mut scene = scene();
     let (_, sent) = written(&mut scene, json!({"location": {"latitude": 1, "longitude": 2}}));
@@ -621,6 +636,45 @@ fn obs_08_a_part_of_a_location_that_nobody_knows_is_taken_and_leads_to_nothing()
     assert_eq!(notify(&mut scene, "location.accuracy", json!(5), "n").rc(), (200, None));
     assert_eq!(location(&scene), Value::Null);
     assert_eq!(notify(&mut scene, "location.accuracy", json!(-5), "n2").rc().0, 400);
+}
+
+#[test]
+fn obs_08_what_has_gone_is_notified_as_null_and_is_gone() {
+    let mut scene = scene();
+    observed(&mut scene, &["metadata", "deviceInfo", "location"]);
+    locate(
+        &mut scene,
+        json!({"latitude": 1, "longitude": 2, "elevation": 3, "accuracy": 4}),
+        "l",
+    );
+    for (field, value) in [
+        (
+            "metadata",
+            json!({"site": null, "a": {"b": 1, "c": 2}, "x.y": 3, "never": null}),
+        ),
+        ("metadata.a.b", Value::Null),
+        ("metadata.nothing.there", Value::Null),
+        ("metadata.x.y", json!(4)),
+        ("metadata.n", Value::Null),
+        ("deviceInfo", json!({"rack": null})),
+        ("location.elevation", Value::Null),
+    ] {
+        assert_eq!(
+            notify(&mut scene, field, value, &format!("n {field}")).rc(),
+            (200, None),
+            "{field}"
+        );
+    }
+    assert_eq!(metadata(&scene), json!({"a": {"c": 2}, "x.y": 4}));
+    assert_eq!(
+        Value::Object(row(&scene).device_info.clone()),
+        json!({"fwVersion": "1.0"})
+    );
+    assert!(location(&scene).get("elevation").is_none() && location(&scene)["accuracy"] == 4.0);
+    let before = location(&scene);
+    scene.advance(60);
+    assert_eq!(notify(&mut scene, "location", json!({}), "empty").rc(), (200, None));
+    assert_eq!(location(&scene), before, "it was not measured again");
 }
 
 #[test]

@@ -129,13 +129,22 @@ pub(super) fn replace(row: &mut DeviceRow, field: &Field<'_>, value: Value, now:
     merge(row, field, value, &mut Map::new(), now)
 }
 
-/// Puts a value where the path leads to; objects on the way are made. Without a path an object's members are put.
+/// Puts a value where the path leads to; objects on the way are made. Without a path an object's members are put. `null`
+/// is what has gone.
 fn put(object: &mut Map<String, Value>, name: &str, path: &[&str], value: Value) -> Result<(), Malformed> {
+    let dotted = path.join(".");
     match path {
         [] => match value {
-            Value::Object(members) => object.extend(members),
+            Value::Object(members) => {
+                object.extend(members);
+                object.retain(|_, value| !value.is_null());
+            }
             _ => return Err(Malformed::new(name, "must be an object")),
         },
+        _ if value.is_null() && !leads_on(object, path) => {}
+        // A name may have dots itself.
+        [_, _, ..] if object.contains_key(&dotted) => put(object, name, &[&dotted], value)?,
+        [member] if value.is_null() => drop(object.shift_remove(*member)),
         [member] => {
             object.insert((*member).to_owned(), value);
         }
@@ -153,6 +162,11 @@ fn put(object: &mut Map<String, Value>, name: &str, path: &[&str], value: Value)
     Ok(())
 }
 
+/// Whether there is something at the beginning of the path.
+fn leads_on(object: &Map<String, Value>, path: &[&str]) -> bool {
+    object.contains_key(&path.join(".")) || path.first().is_some_and(|first| object.contains_key(*first))
+}
+
 /// What became of a location that a device told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placed {
@@ -162,7 +176,7 @@ pub(super) enum Placed {
     Older,
     /// It repeats what an operator wrote.
     Echo,
-    /// A part of a location, and nothing to put it into.
+    /// Nothing, or a part of a location and nothing to put it into.
     Part,
 }
 
@@ -180,8 +194,11 @@ pub(super) fn place(row: &mut DeviceRow, location: &Location, now: Now) -> Place
         if row.location_written && echo {
             return Placed::Echo;
         }
+        // What an operator wrote was measured by nobody: a device that knows better tells an earlier measurement.
+        let known_time = |name: &str| if row.location_written { None } else { time(name) };
         // Measured after it was received is a wrong clock, and must not hold for ever.
-        let known = time("measuredDateTime").map(|at| time("updatedDateTime").map_or(at, |received| at.min(received)));
+        let known = known_time("measuredDateTime");
+        let known = known.map(|at| time("updatedDateTime").map_or(at, |received| at.min(received)));
         if measured.zip(known).is_some_and(|(measured, known)| measured < known) {
             return Placed::Older;
         }
@@ -198,6 +215,9 @@ fn place_part(row: &mut DeviceRow, value: Value, now: Now) -> Result<Placed, Mal
     let Value::Object(told) = value else {
         return Err(Malformed::new(name, "must be an object"));
     };
+    if told.is_empty() {
+        return Ok(Placed::Part);
+    }
     if told.contains_key("latitude") && told.contains_key("longitude") {
         return Ok(place(row, &Location::parse(name, told.into())?, now));
     }

@@ -87,8 +87,11 @@ pub(super) fn apply(assignments: &[Assignment], shown: &Value) -> Result<Value, 
 
 /// Puts a value where the path leads to, or takes away what is there. Objects on the way are made for a value.
 fn put(object: &mut Map<String, Value>, above: &str, path: &[String], value: Option<&Value>) -> Result<(), String> {
+    // A name may have dots itself.
+    let dotted = path.join(".");
     match (path, value) {
         ([], _) => {}
+        ([_, _, ..], _) if object.contains_key(&dotted) => put(object, above, &[dotted], value)?,
         ([name], Some(value)) => drop(object.insert(name.clone(), value.clone())),
         ([name], None) => drop(object.shift_remove(name)),
         ([name, ..], None) if !object.contains_key(name) => {}
@@ -171,6 +174,11 @@ mod tests {
         assert_eq!(
             applied(&["metadata={\"a\":1}"], &json!({})),
             Ok(json!({"metadata": {"a": 1}}))
+        );
+        let dotted = json!({"metadata": {"a.b": 1, "a": {"c": 2}}});
+        assert_eq!(
+            applied(&["metadata.a.b=2", "metadata.a.c="], &dotted),
+            Ok(json!({"metadata": {"a.b": 2, "a": {}}}))
         );
         let error = applied(&["metadata.site.street=x"], &shown).unwrap_err();
         assert_eq!(error, "metadata.site is \"south\" and has no members");

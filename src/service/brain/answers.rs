@@ -11,7 +11,7 @@ use crate::protocol::{Device, Rc, Response};
 
 impl Service {
     /// A device answered the present step of a request. Returns what that means, in words; `values` gets what it told of
-    /// fields that are observed now.
+    /// fields that are observed now, or took over.
     pub(super) fn on_response(
         &mut self,
         now: Now,
@@ -26,6 +26,7 @@ impl Service {
         let what = action.map_or("a request", |action| action.as_str());
         self.seen(now, &row.device, step);
         if row.is_complete() && rc == Rc::CHANGED && self.is_unwritten(&row) {
+            *values = self.values_of(&row);
             self.on_written(now, &row, step);
             row.rc = Some(rc.0);
             self.change(step, Change::PutStatus(row));
@@ -48,7 +49,8 @@ impl Service {
             (RequestStep::Update, Rc::CHANGED) if action == Some(Action::Update) => {
                 self.on_written(now, &row, step);
                 row.rc = Some(rc.0);
-                let names = writes::names(&self.values_of(&row));
+                *values = self.values_of(&row);
+                let names = writes::names(values);
                 self.finish(now, row, Status::Success, "", step);
                 format!("has taken over {names} (204){reason}")
             }

@@ -182,7 +182,8 @@ pub struct WatchLine {
     pub req_id: Option<String>,
     /// The return code that was received or sent, if there is one.
     pub rc: Option<u16>,
-    /// What a device told of observed fields, in a notify that counts or when it began to be observed.
+    /// What a device told of observed fields, in a notify that counts or when it began to be observed, and what it took
+    /// over from an operator: it does not notify that.
     pub values: Vec<FieldValue>,
 }
 

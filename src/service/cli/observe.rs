@@ -172,7 +172,9 @@ impl Observation<'_> {
         if answer && line["rc"] == 200 {
             self.agreed(output);
         }
-        if !(answer || self.begun && line["operation"] == "notify") {
+        // A device does not notify what an operator wrote: that counts with its answer.
+        let taken = line["operation"] == "response" && line["rc"] == 204;
+        if !(answer || self.begun && (taken || line["operation"] == "notify")) {
             return Ok(());
         }
         for told in line["values"].as_array().into_iter().flatten() {

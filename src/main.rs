@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use iotdm::config::DEFAULT_PATH;
 use iotdm::daemon::check::{self, Finding, Severity};
-use iotdm::daemon::{Environment, firmware_in_words, readable, run, start_logging};
+use iotdm::daemon::{Environment, firmware_in_words, location_in_words, readable, run, start_logging};
 use iotdm::local::{self, ClientError, Reply, Request};
 use serde_json::Value;
 
@@ -33,6 +33,8 @@ enum Command {
     },
     /// Show how the running agent stands
     Status(Asked),
+    /// Show where this host is, what the service was told of it, and why not more
+    Location(Asked),
     /// Send a manage request now, and take the device back into management after unmanage
     Manage(Asked),
     /// New firmware from the device itself, at a site without a network: the same checks, the same trial
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         } => rehearsed(&asked, &environment),
         Command::Check { asked, .. } => runtime.block_on(checked(&asked, &environment)),
         Command::Status(asked) => runtime.block_on(asked_of_the_agent(Request::Status, &asked, &environment)),
+        Command::Location(asked) => runtime.block_on(asked_of_the_agent(Request::Location, &asked, &environment)),
         Command::Manage(asked) => runtime.block_on(asked_of_the_agent(Request::Manage, &asked, &environment)),
         Command::Firmware { command } => runtime.block_on(firmware(command, &environment)),
         Command::Unmanage(asked) => runtime.block_on(asked_of_the_agent(Request::Unmanage, &asked, &environment)),
@@ -116,6 +119,7 @@ async fn asked_of_the_agent(request: Request, asked: &Asked, environment: &Envir
         asked,
         |value| match request {
             Request::Status => readable(value).trim_end().to_owned(),
+            Request::Location => location_in_words(value),
             request => done(&request, value),
         },
     )

@@ -2,8 +2,8 @@
 
 use super::Settings;
 use super::effect::{AckId, CommandId, OpId, OweId, PublishId};
+use super::location::Fix;
 use crate::protocol::firmware::UpdateStatus;
-use crate::protocol::model::Location;
 use crate::protocol::rc::Rc;
 
 /// A message as the broker delivered it.
@@ -257,8 +257,10 @@ pub enum Event {
     Unmanage(CommandId),
     /// The outbox on the disk was full, and these records went.
     OutboxDropped(Vec<OweId>),
-    /// The host was measured to be here, and the service is to be told.
-    Located(Location),
+    /// The host's receiver says where it is.
+    Fix(Fix),
+    /// It does not, or not any more: why, in words.
+    NoFix(String),
     /// [`super::Agent::next_deadline`] has passed.
     Deadline,
 }

@@ -384,9 +384,14 @@ fn command_due(work: &mut Work<'_>, command: CommandId) {
 
 fn refused_command(work: &Work<'_>) -> Option<String> {
     if silent(work) {
-        return Some(
-            "a reboot or a factory reset is under way; a manage now would look like its end: try again after it".into(),
-        );
+        let what = if work.d.reset().is_some() {
+            "factory reset"
+        } else {
+            "reboot"
+        };
+        return Some(format!(
+            "a {what} is under way; a manage now would look like its end: try again after it"
+        ));
     }
     match work.disk {
         super::Disk::Refuses(reason) => Some(reason.to_owned()),

@@ -76,6 +76,8 @@ pub struct Settings {
     pub configured_info: DeviceInfo,
     /// Where the configuration says that the device stands.
     pub location: Option<Location>,
+    /// When the service is told what the host's receiver says; `None`: there is none.
+    pub tracking: Option<location::Settings>,
     /// Whether a reboot may be asked for remotely.
     pub reboot_enabled: bool,
     /// Whether a factory reset may be asked for remotely.
@@ -98,6 +100,7 @@ pub struct Volatile {
     firmware: firmware::Firmware,
     observation: observation::Observation,
     located: model::Located,
+    receiver: model::Receiver,
     outbox: outbox::Outbox,
     answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
     /// Answers that the broker has, and that are to be sent once more.
@@ -193,7 +196,8 @@ impl Agent {
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),
             Event::Unmanage(command) => lifecycle::unmanage_command(&mut work, *command),
             Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
-            Event::Located(location) => model::located(&mut work, location),
+            Event::Fix(fix) => model::fix(&mut work, *fix),
+            Event::NoFix(reason) => model::no_fix(&mut work, reason),
             Event::Deadline => {}
         }
         // Before the count of short boots.
@@ -268,6 +272,15 @@ impl Agent {
             matches!(update.phase, Phase::Installed | Phase::RollingBack) && update.reboot.is_none()
         };
         self.durable.update().is_some_and(waits)
+    }
+
+    /// For people: where the host is, and why the service is not told more.
+    pub fn whereabouts(&self, now: Duration) -> model::Whereabouts {
+        let now = Now {
+            boottime: now,
+            wall: None,
+        };
+        model::whereabouts(&Work::new(self, now, Disk::Works))
     }
 
     /// For people: how things stand.

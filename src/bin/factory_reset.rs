@@ -77,12 +77,14 @@ fn run(cli: &Cli) -> Result<String, String> {
             Ok(format!("the next boot wipes {}", targets.join(", ")))
         }
         Command::Reboot => {
-            let asked = systemctl(&["reboot"])?;
-            // one that is ended by a signal is ended by the shutdown
-            if asked.status.code().is_none_or(|code| code == 0) {
-                return Ok("the host reboots".to_owned());
-            }
-            let reason = String::from_utf8_lossy(&asked.stderr).trim().to_owned();
+            let reason = match systemctl(&["reboot"]) {
+                // one that is ended by a signal is ended by the shutdown
+                Ok(asked) if asked.status.code().is_none_or(|code| code == 0) => {
+                    return Ok("the host reboots".to_owned());
+                }
+                Ok(asked) => String::from_utf8_lossy(&asked.stderr).trim().to_owned(),
+                Err(reason) => reason,
+            };
             wipe::withdraw(&state_folder(given.as_deref(), None)?)
                 .map_err(|error| format!("the reboot is refused ({reason}), and the next boot wipes: {error}"))?;
             Err(format!("the reboot is refused, so nothing is wiped: {reason}"))

@@ -263,6 +263,38 @@ pub fn firmware_in_words(firmware: &Value) -> String {
     lines.join("\n")
 }
 
+/// The answer to `iotdm-agent location` for a person.
+pub fn location_in_words(value: &Value) -> String {
+    let place = |value: &Value| {
+        let mut text = format!("{}, {}", value["latitude"], value["longitude"]);
+        for (name, what) in [("elevation", "elevation"), ("accuracy", "accuracy")] {
+            if let Some(metres) = value[name].as_f64() {
+                let _ = write!(text, ", {what} {metres} m");
+            }
+        }
+        if let Some(time) = value["measuredDateTime"].as_str() {
+            let _ = write!(text, ", measured {time}");
+        }
+        text
+    };
+    let aged = |name: &str| {
+        let age = value[format!("{name}_age_seconds")].as_u64()?;
+        Some(format!("{}, {} ago", place(&value[name]), duration(age)))
+    };
+    let mut lines = Vec::new();
+    lines.push(match value["source"].as_str() {
+        Some("measured") => format!("here, as measured: {}", place(&value["location"])),
+        Some("service") => format!("here, as the service says: {}", place(&value["location"])),
+        Some("configuration") => format!("here, as the configuration says: {}", place(&value["location"])),
+        _ => "nobody knows where this host is ([location] in the configuration)".to_owned(),
+    });
+    lines.extend(aged("fix").map(|text| format!("newest fix: {text}")));
+    lines.extend(aged("reported").map(|text| format!("last reported: {text}")));
+    lines.extend(value["why"].as_str().map(|why| format!("not more is told: {why}")));
+    lines.extend(value["trouble"].as_str().map(|why| format!("no fix: {why}")));
+    lines.join("\n")
+}
+
 /// `mgmt.firmware.updateStatus` in the protocol's words.
 fn update_status(status: u64) -> &'static str {
     match status {

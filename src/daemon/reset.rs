@@ -84,7 +84,8 @@ impl Daemon {
     /// Whether the host can be reset.
     pub(super) fn survey_reset(&mut self, op: OpId) {
         let Configuration::Configured(settings) = &self.configuration.settings else {
-            return;
+            let found = Err(internal(NOT_CONFIGURED));
+            return self.events.push_back(Event::ResetSurveyed { op, found });
         };
         let unit = settings.factory_reset.unit.clone();
         let credentials = self.environment.credentials.as_deref();
@@ -105,7 +106,8 @@ impl Daemon {
     /// Has systemd start the unit.
     pub(super) fn start_reset(&mut self, op: OpId) {
         let Configuration::Configured(settings) = &self.configuration.settings else {
-            return;
+            let outcome = ResetOutcome::Refused(NOT_CONFIGURED.into());
+            return self.events.push_back(Event::ResetEnded { op, outcome });
         };
         let unit = settings.factory_reset.unit.clone();
         let happenings = self.happenings.clone();
@@ -148,6 +150,8 @@ impl Daemon {
         }
     }
 }
+
+const NOT_CONFIGURED: &str = "the device has no identity any more in its configuration";
 
 fn internal(message: impl Into<String>) -> ResetRefused {
     ResetRefused {
@@ -196,7 +200,9 @@ async fn start(unit: &str) -> ResetOutcome {
         Err(error) => return refused(error),
     };
     match systemd.start(unit, JOB_LIMIT).await {
-        Ok(()) | Err(StartFailed::GoingDown) => ResetOutcome::Started,
+        Ok(()) => ResetOutcome::Started,
+        // Its own reboot, when the agent asks for the second time; of another unit nobody can tell whose it is.
+        Err(StartFailed::GoingDown) if matches!(means(&systemd, unit).await, Ok(Means::Own)) => ResetOutcome::Started,
         Err(StartFailed::Unknown(_)) => ResetOutcome::Unknown,
         Err(failed) => ResetOutcome::Refused(format!("{unit} was not started: {failed}")),
     }

@@ -7,10 +7,10 @@ use super::Facts;
 use super::firmware::support;
 use crate::agent;
 use crate::agent::firmware::WhenToReboot;
-use crate::config::{self, FirmwareReboot, Kind, Token};
+use crate::config::{self, FirmwareReboot, Kind, LocationSource, Token};
 use crate::host::identity;
 use crate::mqtt::{Broker, Options, Proxy, Subscription, TlsFiles, TokenSource};
-use crate::protocol::model::DeviceInfo;
+use crate::protocol::model::{DeviceInfo, Location};
 use crate::protocol::names::NameError;
 use crate::protocol::topic::{agent_filter, gateway_notification};
 use crate::protocol::{Address, Device};
@@ -31,7 +31,8 @@ pub(super) fn brain(
         metadata: settings.manage.metadata.clone(),
         device_info: host_info(&facts.identity),
         configured_info: configured_info(&settings.manage.device_info),
-        location: None,
+        location: fixed(&settings.location.source),
+        tracking: tracking(&settings.location),
         reboot_enabled: settings.reboot.enabled,
         reset_enabled: settings.factory_reset.enabled,
         firmware: agent::firmware::Settings {
@@ -48,6 +49,32 @@ pub(super) fn brain(
             require_service: settings.firmware.trial.require_service,
         },
         boot_id: boot_id.to_owned(),
+    })
+}
+
+/// Where the configuration says that the device stands.
+fn fixed(source: &LocationSource) -> Option<Location> {
+    match source {
+        LocationSource::Fixed { latitude, longitude } => Some(Location {
+            latitude: *latitude,
+            longitude: *longitude,
+            elevation: None,
+            accuracy: None,
+            measured_date_time: None,
+            extra: serde_json::Map::new(),
+        }),
+        LocationSource::Off | LocationSource::Gpsd(_) => None,
+    }
+}
+
+/// When the service is told what the receiver says.
+fn tracking(location: &config::Location) -> Option<agent::location::Settings> {
+    matches!(location.source, LocationSource::Gpsd(_)).then(|| agent::location::Settings {
+        min_interval: location.min_interval,
+        max_interval: location.max_interval,
+        min_distance: location.min_distance,
+        decimals: location.decimals,
+        interval: super::location::interval(location),
     })
 }
 

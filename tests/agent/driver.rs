@@ -56,6 +56,7 @@ pub(crate) fn settings(boot: &str) -> Settings {
         },
         configured_info: DeviceInfo::default(),
         location: None,
+        tracking: None,
         reboot_enabled: true,
         reset_enabled: true,
         firmware: firmware::Settings {

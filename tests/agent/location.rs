@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use iotdm::agent::location::{Fix, Settings as Tracking};
 use iotdm::agent::{CommandId, Event, Settings};
 use iotdm::protocol::model::Location;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::driver::{Driver, settings};
 use crate::model::{managed, value};
@@ -17,6 +18,33 @@ fn place(latitude: f64) -> Location {
         accuracy: None,
         measured_date_time: None,
         extra: Map::new(),
+    }
+}
+
+/// A receiver says that it is here, and that is told as soon as it may be.
+fn measures(driver: &mut Driver, latitude: f64) {
+    driver.event(Event::Fix(fix(latitude)));
+}
+
+fn fix(latitude: f64) -> Fix {
+    Fix {
+        latitude,
+        longitude: 11.5,
+        elevation: None,
+        accuracy: None,
+        measured: None,
+    }
+}
+
+/// A host with a receiver, of which every step is told.
+fn tracked() -> Settings {
+    Settings {
+        tracking: Some(Tracking {
+            min_interval: Duration::ZERO,
+            min_distance: 0.0,
+            ..Tracking::default()
+        }),
+        ..settings("boot-1")
     }
 }
 
@@ -38,69 +66,80 @@ fn told(driver: &Driver) -> Vec<f64> {
 
 #[test]
 fn loc_01_loc_02_loc_03_a_location_has_what_is_known_and_nothing_else() {
-    let mut driver = Driver::managed();
-    driver.event(Event::Located(Location {
+    let mut driver = managed(tracked());
+    driver.event(Event::Fix(Fix {
         elevation: Some(0.0),
-        accuracy: Some(2.5),
-        measured_date_time: Some("2024-05-01T10:00:00Z".into()),
-        extra: Map::from_iter([("updatedDateTime".to_owned(), Value::from("2024-05-01T10:00:00Z"))]),
-        ..place(48.0)
+        accuracy: Some(2.0),
+        measured: Some(1_714_557_600),
+        ..fix(48.0)
     }));
     driver.answer_location(200);
-    driver.event(Event::Located(place(49.0)));
+    measures(&mut driver, 48.005);
     let reports = driver.on("update/location");
     assert_eq!(
         reports[0]["d"],
-        json!({"longitude": 11.5, "latitude": 48.0, "elevation": 0.0, "accuracy": 2.5,
-               "measuredDateTime": "2024-05-01T10:00:00Z"})
+        json!({"longitude": 11.5, "latitude": 48.0, "elevation": 0.0, "accuracy": 2.8,
+               "measuredDateTime": "2024-05-01T10:00:00Z"}),
+        "the error that the rounding makes is added to the receiver's"
     );
-    assert_eq!(reports[1]["d"], json!({"longitude": 11.5, "latitude": 49.0}));
+    assert_eq!(reports[1]["d"], json!({"longitude": 11.5, "latitude": 48.005}));
     assert_ne!(reports[0]["reqId"], reports[1]["reqId"]);
 }
 
 #[test]
 fn of_locations_that_cannot_be_told_yet_the_newest_is_told_and_none_is_stored() {
-    let mut driver = Driver::new();
+    let mut driver = Driver::with(tracked());
     for n in 0..5 {
-        driver.event(Event::Located(place(f64::from(n))));
+        measures(&mut driver, 48.0 + 0.005 * f64::from(n));
     }
     driver.connect(false);
     assert!(told(&driver).is_empty(), "the manage comes first");
     driver.answer_manage(200);
-    assert_eq!(told(&driver), [4.0]);
+    assert_eq!(told(&driver), [48.02]);
     for n in 5..9 {
-        driver.event(Event::Located(place(f64::from(n))));
+        measures(&mut driver, 48.0 + 0.005 * f64::from(n));
     }
-    assert_eq!(told(&driver), [4.0], "one at a time");
+    assert_eq!(told(&driver), [48.02], "one at a time");
     driver.answer_location(200);
-    assert_eq!(told(&driver), [4.0, 8.0]);
+    assert_eq!(told(&driver), [48.02, 48.04]);
     assert!(driver.outbox.is_empty());
     assert_eq!(driver.on_disk().written.location, None);
 }
 
 #[test]
-fn a_measured_location_that_was_lost_is_not_repeated_and_the_next_one_is_told() {
-    for lose in [
-        (|driver: &mut Driver| driver.answer_location(500)) as fn(&mut Driver),
+fn a_measured_location_that_was_lost_is_followed_by_the_newest_and_one_that_was_refused_by_none() {
+    type Lose = fn(&mut Driver);
+    let not_published: Lose = |driver| {
+        let id = driver.published.last().unwrap().0;
+        driver.event(Event::NotPublished(id));
+    };
+    let publish_refused: Lose = |driver| {
+        let id = driver.published.last().unwrap().0;
+        driver.event(Event::PublishRefused(id));
+    };
+    let lost: [Lose; 4] = [
+        |driver| driver.answer_location(500),
         |driver| driver.answer_location(409),
-        |driver| driver.answer_location(404),
         |driver| driver.pass(Duration::from_secs(61)),
-        |driver| {
-            let id = driver.published.last().unwrap().0;
-            driver.event(Event::NotPublished(id));
-        },
-        |driver| {
-            let id = driver.published.last().unwrap().0;
-            driver.event(Event::PublishRefused(id));
-        },
-    ] {
-        let mut driver = Driver::managed();
-        driver.event(Event::Located(place(1.0)));
-        lose(&mut driver);
+        not_published,
+    ];
+    let refused: [Lose; 2] = [|driver| driver.answer_location(404), publish_refused];
+    let ends = lost
+        .map(|end| (end, true))
+        .into_iter()
+        .chain(refused.map(|end| (end, false)));
+    for (end, again) in ends {
+        let mut driver = managed(tracked());
+        measures(&mut driver, 48.0);
+        end(&mut driver);
+        measures(&mut driver, 48.0);
+        driver.pass(Duration::from_secs(61));
+        assert_eq!(told(&driver).len(), 1 + usize::from(again));
+        driver.answer_location(500);
         driver.pass(Duration::from_secs(3600));
-        assert_eq!(told(&driver), [1.0]);
-        driver.event(Event::Located(place(1.0)));
-        assert_eq!(told(&driver), [1.0, 1.0], "whoever measures says when");
+        let before = told(&driver).len();
+        driver.pass(Duration::from_secs(3600));
+        assert_eq!(told(&driver).len(), before, "a fix that is old is told to nobody");
     }
 }
 
@@ -168,8 +207,8 @@ fn upd_04_a_location_from_the_service_is_kept_and_never_told_back() {
 
 #[test]
 fn a_location_that_is_measured_stays_and_the_service_is_set_right_once_a_minute() {
-    let mut driver = Driver::managed();
-    driver.event(Event::Located(place(1.0)));
+    let mut driver = managed(tracked());
+    measures(&mut driver, 1.0);
     driver.answer_location(200);
     let wrong = r#"{"field":"location","value":{"latitude":9,"longitude":9}}"#;
     driver.write("u1", wrong);
@@ -188,10 +227,10 @@ fn a_location_that_is_measured_stays_and_the_service_is_set_right_once_a_minute(
 
 #[test]
 fn the_first_measured_location_takes_the_place_of_the_one_from_the_service() {
-    let mut driver = Driver::managed();
+    let mut driver = managed(tracked());
     driver.write("u1", r#"{"field":"location","value":{"latitude":9,"longitude":9}}"#);
     assert_eq!(driver.agent.status().location.unwrap().source, "service");
-    driver.event(Event::Located(place(1.0)));
+    measures(&mut driver, 1.0);
     assert_eq!(told(&driver), [1.0]);
     assert_eq!(driver.agent.status().location.unwrap().source, "measured");
     driver.restart();
@@ -204,7 +243,7 @@ fn the_first_measured_location_takes_the_place_of_the_one_from_the_service() {
 
 #[test]
 fn obs_06_a_location_is_notified_whole_with_its_members_in_one_message_beside_the_report() {
-    let mut driver = Driver::managed();
+    let mut driver = managed(tracked());
     driver.request(
         "observe",
         "o1",
@@ -212,9 +251,9 @@ fn obs_06_a_location_is_notified_whole_with_its_members_in_one_message_beside_th
     );
     driver.broker_has_all();
     driver.published.clear();
-    driver.event(Event::Located(Location {
-        accuracy: Some(5.0),
-        ..place(1.0)
+    driver.event(Event::Fix(Fix {
+        accuracy: Some(4.2),
+        ..fix(1.0)
     }));
     assert_eq!(driver.order(), ["notify", "location"]);
     assert_eq!(
@@ -225,23 +264,82 @@ fn obs_06_a_location_is_notified_whole_with_its_members_in_one_message_beside_th
     driver.answer_notifies(200);
     driver.answer_location(200);
     driver.published.clear();
-    driver.event(Event::Located(place(1.0)));
+    measures(&mut driver, 1.005);
     assert_eq!(
         driver.on("notify")[0]["d"]["fields"],
-        json!([{"field": "location", "value": {"longitude": 11.5, "latitude": 1.0}},
-               {"field": "location.accuracy", "value": null}]),
+        json!([{"field": "location", "value": {"longitude": 11.5, "latitude": 1.005}},
+               {"field": "location.latitude", "value": 1.005}, {"field": "location.accuracy", "value": null}]),
         "what is unknown now is not left standing"
     );
 }
 
 #[test]
 fn a_device_that_is_not_managed_tells_no_location_and_tells_it_when_it_is_again() {
-    let mut driver = managed(fixed());
+    let mut driver = managed(tracked());
     driver.event(Event::Unmanage(CommandId(1)));
-    driver.event(Event::Located(place(1.0)));
-    driver.pass(Duration::from_secs(600));
+    measures(&mut driver, 1.0);
+    driver.pass(Duration::from_secs(60));
     assert!(told(&driver).is_empty());
     driver.event(Event::Manage(CommandId(2)));
     driver.answer_manage(200);
     assert_eq!(told(&driver), [1.0]);
+}
+
+#[test]
+fn a_receiver_that_is_switched_off_is_followed_by_the_word_of_the_configuration() {
+    let mut driver = managed(tracked());
+    measures(&mut driver, 1.0);
+    driver.answer_location(200);
+    driver.event(Event::Configured(Box::new(fixed())));
+    assert_eq!(told(&driver), [1.0, 48.0]);
+    driver.answer_location(200);
+    measures(&mut driver, 2.0);
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(told(&driver), [1.0, 48.0], "what comes late is nobody's");
+    assert_eq!(driver.agent.status().location.unwrap().source, "configuration");
+}
+
+#[test]
+fn whereabouts_says_what_is_known_what_was_told_and_why_not_more() {
+    let mut driver = Driver::with(Settings {
+        tracking: Some(Tracking::default()),
+        ..settings("boot-1")
+    });
+    let asked = |driver: &Driver| driver.agent.whereabouts(driver.now.boottime);
+    assert_eq!((asked(&driver).source, asked(&driver).fix), ("none", None));
+    driver.event(Event::NoFix("gpsd has no receiver".into()));
+    assert_eq!(asked(&driver).trouble.as_deref(), Some("gpsd has no receiver"));
+    measures(&mut driver, 48.123456789);
+    assert!(asked(&driver).why.unwrap().contains("does not manage"));
+    driver.connect(false);
+    driver.answer_manage(200);
+    driver.answer_location(200);
+    driver.pass(Duration::from_secs(61));
+    measures(&mut driver, 48.1234);
+    let now = asked(&driver);
+    assert_eq!((now.source, now.trouble), ("measured", None));
+    assert_eq!(
+        now.fix.unwrap()["latitude"],
+        48.1234,
+        "not rounded: it stays on this host"
+    );
+    assert_eq!(now.reported.unwrap()["latitude"], 48.12346);
+    assert!(now.reported_age_seconds.unwrap() >= 61 && now.fix_age_seconds == Some(0));
+    assert!(now.why.unwrap().contains("50 m"));
+}
+
+#[test]
+fn a_fix_that_is_too_old_to_be_told_does_not_keep_the_agent_awake() {
+    let mut driver = managed(tracked());
+    measures(&mut driver, 1.0);
+    driver.answer_location(200);
+    driver.event(Event::Disconnected);
+    driver.pass(Duration::from_secs(3600));
+    driver.connect(true);
+    let next = driver.agent.next_deadline();
+    assert!(
+        next.is_none_or(|at| at > driver.now.boottime),
+        "{next:?} at {:?}",
+        driver.now
+    );
 }

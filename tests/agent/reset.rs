@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use iotdm::agent::effect::Reply;
 use iotdm::agent::reset::record::Phase;
 use iotdm::agent::{
     CommandId, Event, InstallEnd, OpId, RebootOutcome, ResetOutcome, ResetReady, ResetRefused, ResetReport, Settings,
@@ -594,6 +595,10 @@ fn mng_11_no_manage_for_any_cause_between_the_request_and_the_outcome_of_a_reset
         assert!(driver.on("manage").is_empty(), "{phase}");
     }
     assert_eq!(driver.replies.len(), 3, "the command is told why");
+    let Reply::Failed(reason) = &driver.replies[0].1 else {
+        panic!("{:?}", driver.replies)
+    };
+    assert!(reason.contains("factory reset"), "{reason}");
     driver.report_is(Ok(Some(report("boot-1"))));
     driver.broker_has_all();
     assert_eq!(driver.on("manage").len(), 1);

@@ -203,10 +203,14 @@ async fn rst_02_what_was_wiped_is_told_as_a_log_before_the_device_is_managed_aga
     reset.start("one").await;
     agent.kill().await;
     reset.report(&boot, &[]);
+    // the program has died before it could remove it
+    let wish = reset.scene.host.state().join("factory-reset");
+    std::fs::write(&wish, format!("asked_in={boot}\nboot=0\n")).unwrap();
     reset.scene.host.boot();
     let _agent = reset.scene.host.start();
     reset.scene.service.managed("gw-1", 2).await;
     assert_eq!(reset.story(), ["manage", "response 202", "log", "manage"]);
+    assert!(!wish.exists(), "a later boot would wipe once more");
     let log = &reset.scene.service.said_by("gw-1")[2].json["d"];
     assert_eq!(log["severity"], 0);
     assert!(log["message"].as_str().unwrap().contains("/data/app (7 files"), "{log}");

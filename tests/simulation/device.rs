@@ -60,6 +60,7 @@ impl Device {
                 device_info: DeviceInfo::default(),
                 configured_info: DeviceInfo::default(),
                 location: None,
+                tracking: None,
                 reboot_enabled: true,
                 reset_enabled: true,
                 firmware: firmware_settings(random, plan),

@@ -10,19 +10,20 @@
 //! | `mgmt.firmware` | see `firmware` | |
 //!
 //! What the service writes counts until the configuration says something else than it did then. `update` is
-//! `device/update`, `report` tells the service where the device is, `written` is what is remembered. Changes are told by
+//! `device/update`, `receiver` takes what the host measures, `report` tells the service where the device is, `written` is what is remembered. Changes are told by
 //! `observation`.
 
+mod receiver;
 mod report;
 mod update;
 mod written;
 
 use serde_json::{Map, Value};
 
+pub use receiver::{Receiver, Whereabouts};
+pub(super) use receiver::{fix, no_fix, whereabouts};
 pub use report::{Located, LocationStatus};
-pub(super) use report::{
-    answered, deadline, due, forget, located, not_published, publish_refused, send, status, subscribed,
-};
+pub(super) use report::{answered, deadline, due, forget, not_published, publish_refused, send, status, subscribed};
 pub(super) use update::update;
 pub use written::{Member, Written};
 
@@ -166,6 +167,7 @@ fn at<'a>(object: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
 /// The configuration was read, at the start or anew: where it says something else than it did when the service wrote, its
 /// word counts again.
 pub(super) fn configured(work: &mut Work<'_>) {
+    receiver::configured(work);
     let mut written = work.d.written.clone();
     let mut over = Vec::new();
     let settings = &work.settings;

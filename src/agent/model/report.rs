@@ -58,7 +58,7 @@ impl Located {
 }
 
 /// The device was measured to be here, and the service is to be told, also when that is where it was before.
-pub(in crate::agent) fn located(work: &mut Work<'_>, location: &Location) {
+pub(super) fn located(work: &mut Work<'_>, location: &Location) {
     if work.d.written.location.is_some() {
         let mut written = work.d.written.clone();
         written.location = None;
@@ -75,6 +75,11 @@ pub(in crate::agent) fn located(work: &mut Work<'_>, location: &Location) {
     located.number += 1;
     located.not_before = None;
     located.attempts = 0;
+}
+
+/// The host has no receiver any more.
+pub(super) fn unmeasured(work: &mut Work<'_>) {
+    work.v.located.measured = None;
 }
 
 /// What the device itself says; the service's own word is not told back.
@@ -99,6 +104,7 @@ pub(super) fn set_right(work: &mut Work<'_>) {
 
 /// The service knows nothing of the device any more, or it is another device.
 pub(in crate::agent) fn forget(work: &mut Work<'_>) {
+    super::receiver::forget(work);
     let measured = work.v.located.measured.take();
     work.v.located = Located {
         measured,
@@ -151,9 +157,17 @@ pub(in crate::agent) fn due(work: &mut Work<'_>) {
     {
         ended(work, pending, Answer::Lost);
     }
+    super::receiver::due(work);
 }
 
 pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
+    own_deadline(work)
+        .into_iter()
+        .chain(super::receiver::deadline(work))
+        .min()
+}
+
+fn own_deadline(work: &Work<'_>) -> Option<Duration> {
     let located = &work.v.located;
     match &located.pending {
         Some(pending) => Some(pending.until).filter(|_| work.v.subscribed),
@@ -163,6 +177,9 @@ pub(in crate::agent) fn deadline(work: &Work<'_>) -> Option<Duration> {
 
 /// The one end of each location that was told: here whoever measures hears of it.
 fn ended(work: &mut Work<'_>, pending: Pending, answer: Answer) {
+    if pending.measured {
+        super::receiver::ended(work, answer);
+    }
     work.v.located.answer = Some(answer);
     if answer != Answer::Lost {
         work.v.located.attempts = 0;

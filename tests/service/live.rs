@@ -317,7 +317,17 @@ async fn the_commands_teach_and_refuse_what_is_no_device() {
     let place = Place::new(1);
     let (code, out, _) = place.run(&["--help"]).await;
     assert_eq!(code, 0);
-    for command in ["serve", "ls", "watch", "reboot", "factory-reset", "firmware"] {
+    for command in [
+        "serve",
+        "ls",
+        "show",
+        "watch",
+        "set",
+        "observe",
+        "reboot",
+        "factory-reset",
+        "firmware",
+    ] {
         assert!(out.contains(command), "{out}");
     }
     for usage in [

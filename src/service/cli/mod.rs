@@ -2,12 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 78 settings refused (`serve` only; sysexits.h EX_CONFIG).
 
+mod assignment;
 mod client;
 mod confirm;
 mod firmware;
 mod initiate;
 mod ls;
+mod observe;
 mod output;
+mod set;
+mod show;
 mod watch;
 
 use std::io::IsTerminal;
@@ -25,8 +29,8 @@ use crate::protocol::Device;
 use client::{CallError, Client};
 use output::Output;
 
-/// The service's side of device management over MQTT: run the service, see who is managed, reboot and reset devices,
-/// install firmware.
+/// The service's side of device management over MQTT: run the service, see who is managed and what is known of a device,
+/// change that, reboot and reset devices, install firmware.
 #[derive(Debug, Parser)]
 #[command(name = "iotdm", version, max_term_width = 100)]
 #[command(after_help = "Begin with: iotdm serve --config FILE; then, elsewhere on this host: iotdm ls")]
@@ -57,6 +61,25 @@ enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show everything that is known of a device: is it managed, what it is, where, with which metadata
+    Show {
+        /// The device, for example edge-gateway/gw-0001
+        #[arg(value_name = "TYPE/ID")]
+        device: Device,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Change what a device says of itself: metadata, description, location
+    ///
+    /// The device is asked, and this ends with its answer. Exit code 0 means that it has taken everything over, or that it
+    /// is not managed and the values are stored here only.
+    #[command(after_help = set::HELP)]
+    Set(set::Set),
+    /// Show what changes at a device, as it changes, until interrupted
+    ///
+    /// The device first tells how it is now, if it can, and then what changes. Ctrl-C ends that at the device, too.
+    #[command(after_help = observe::HELP)]
+    Observe(observe::Observe),
     /// Ask a device to reboot
     ///
     /// Without --wait this ends as soon as the service has registered the request. With --wait it follows the request:
@@ -179,6 +202,14 @@ pub fn main() -> ExitCode {
         Command::Watch { connection } => {
             runtime.block_on(connection.run(async |client, output| watch::watch(client, output).await))
         }
+        Command::Show { device, connection } => {
+            runtime.block_on(connection.run(async |client, output| show::show(client, output, &device).await))
+        }
+        Command::Set(set) => {
+            runtime.block_on((set.connection).run(async |client, output| set::set(client, output, &set).await))
+        }
+        Command::Observe(wanted) => runtime
+            .block_on((wanted.connection).run(async |client, output| observe::observe(client, output, &wanted).await)),
         Command::Reboot { initiate } => runtime.block_on(initiate.run(&initiate::REBOOT)),
         Command::FactoryReset { yes, initiate } => match confirm::reset(&initiate.device, yes) {
             Ok(()) => runtime.block_on(initiate.run(&initiate::FACTORY_RESET)),
@@ -245,12 +276,24 @@ async fn run_service(config: &Path, verbose: bool) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use super::super::brain::{DEFAULT_OBSERVE_TIMEOUT, DEFAULT_UPDATE_TIMEOUT};
     use super::*;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_timeouts_in_the_help_are_those_of_the_service() {
+        let of = |arguments: &[&str]| match Cli::parse_from(arguments).command {
+            Command::Set(set) => set.timeout.as_secs(),
+            Command::Observe(observe) => observe.timeout.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&["iotdm", "set", "a/b", "model=x"]), DEFAULT_UPDATE_TIMEOUT);
+        assert_eq!(of(&["iotdm", "observe", "a/b", "location"]), DEFAULT_OBSERVE_TIMEOUT);
     }
 
     #[test]

@@ -15,11 +15,8 @@ demo-machine: deps-machine deb ## the same with an emulated machine: UEFI, GRUB,
 check: deps ## the quick part of the tests: format, lints, unit and documentation tests
 	scripts/stages check
 
-test: deps ## everything but the emulated machine
-	scripts/stages check parts deb simulation gateway
-
-test-machine: deps-machine deb ## updates of an emulated machine: power cuts, a kernel panic, a broken agent (slow)
-	scripts/stages machine
+test: deps-machine ## everything
+	scripts/stages check deb simulation machine parts gateway
 
 deb: deps ## the Debian package: build/iotdm-agent.deb
 	scripts/deb $(DEB_PROFILE)
@@ -34,4 +31,4 @@ clean: ## remove what was built (the cached Debian images stay)
 	cargo clean
 	rm -rf build
 
-.PHONY: help demo demo-machine check test test-machine deb deps deps-machine clean
+.PHONY: help demo demo-machine check test deb deps deps-machine clean

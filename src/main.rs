@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use iotdm::config::DEFAULT_PATH;
 use iotdm::daemon::check::{self, Finding, Severity};
-use iotdm::daemon::{Environment, firmware_in_words, readable, run, start_logging};
+use iotdm::daemon::{Environment, firmware_in_words, location_in_words, readable, run, start_logging};
 use iotdm::local::{self, ClientError, Reply, Request};
 use serde_json::Value;
 
@@ -24,9 +24,17 @@ enum Command {
     /// Run the agent. systemd does this: systemctl start iotdm-agent
     Run(Config),
     /// Look whether the agent has what it needs: configuration, broker, permissions, disk. Changes nothing
-    Check(Asked),
+    Check {
+        #[command(flatten)]
+        asked: Asked,
+        /// Rehearse a factory reset instead: show what would go and what would stay
+        #[arg(long)]
+        factory_reset: bool,
+    },
     /// Show how the running agent stands
     Status(Asked),
+    /// Show where this host is, what the service was told of it, and why not more
+    Location(Asked),
     /// Send a manage request now, and take the device back into management after unmanage
     Manage(Asked),
     /// New firmware from the device itself, at a site without a network: the same checks, the same trial
@@ -91,8 +99,13 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             exit
         }
-        Command::Check(asked) => runtime.block_on(checked(&asked, &environment)),
+        Command::Check {
+            asked,
+            factory_reset: true,
+        } => rehearsed(&asked, &environment),
+        Command::Check { asked, .. } => runtime.block_on(checked(&asked, &environment)),
         Command::Status(asked) => runtime.block_on(asked_of_the_agent(Request::Status, &asked, &environment)),
+        Command::Location(asked) => runtime.block_on(asked_of_the_agent(Request::Location, &asked, &environment)),
         Command::Manage(asked) => runtime.block_on(asked_of_the_agent(Request::Manage, &asked, &environment)),
         Command::Firmware { command } => runtime.block_on(firmware(command, &environment)),
         Command::Unmanage(asked) => runtime.block_on(asked_of_the_agent(Request::Unmanage, &asked, &environment)),
@@ -106,6 +119,7 @@ async fn asked_of_the_agent(request: Request, asked: &Asked, environment: &Envir
         asked,
         |value| match request {
             Request::Status => readable(value).trim_end().to_owned(),
+            Request::Location => location_in_words(value),
             request => done(&request, value),
         },
     )
@@ -162,6 +176,22 @@ fn done(request: &Request, value: &Value) -> String {
         _ => "the service manages this device",
     }
     .to_owned()
+}
+
+/// With the caller's rights: only root sees everything that would go.
+fn rehearsed(asked: &Asked, environment: &Environment) -> ExitCode {
+    let preview = match check::factory_reset(&asked.config.config, environment) {
+        Ok(preview) => preview,
+        Err(problems) => return failed(&format!("a factory reset is refused:\n{}", problems.join("\n"))),
+    };
+    let text = match asked.json {
+        true => serde_json::json!(preview).to_string(),
+        false => preview.to_string(),
+    };
+    match print(text.trim_end()) {
+        ExitCode::SUCCESS if preview.problems.is_empty() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// Beside a running agent the agent looks; otherwise this process does, as the service's user.

@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 
 use super::firmware::record::{Firmware, Update};
-use super::handled::{Answer, Handled, Key};
+use super::handled::{Answer, Handled, Key, Other};
+use super::model::Written;
 use super::observation::Observed;
+use super::reset::record::Reset;
 
 /// Whether the device is to be managed. Survives restarts: an unmanaged device sends no manage until it is told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -74,6 +76,11 @@ pub enum Exclusive {
         /// Its state.
         update: Box<Update>,
     },
+    /// The host is reset to its factory settings.
+    Reset {
+        /// Its state.
+        reset: Reset,
+    },
     /// Something that a newer version began: kept, and in the way of everything else.
     Unknown(Value),
 }
@@ -90,6 +97,9 @@ pub struct Durable {
     /// Requests that must not be executed again, oldest first.
     #[serde(default)]
     pub handled: Vec<Handled>,
+    /// Other requests that must not be executed again, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Other>,
     /// How many boots in a row the service ended within 10 minutes.
     #[serde(default)]
     pub short_boots: u32,
@@ -99,6 +109,12 @@ pub struct Durable {
     /// What the service observes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<Observed>,
+    /// What the service has written into the device model.
+    #[serde(default, skip_serializing_if = "Written::is_empty")]
+    pub written: Written,
+    /// The id of the last report of a factory reset that was told: a crash may come before it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_told: Option<String>,
     /// What this version does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -113,12 +129,20 @@ pub enum Change {
     Reboot(Option<RebootState>),
     /// An update began, went on, or ended.
     Update(Option<Box<Update>>),
+    /// A factory reset began, went on, or ended.
+    Reset(Option<Reset>),
+    /// The report with this id was told.
+    ResetTold(String),
     /// `mgmt.firmware` has changed.
     Firmware(Firmware),
     /// What the service observes, or what it was told of it.
     Observed(Vec<Observed>),
+    /// What the service has written into the device model.
+    Written(Written),
     /// A request is remembered, with its answer when there is one already.
     Remember(Handled),
+    /// A request that did not change the host is remembered.
+    RememberOther(Other),
     /// A remembered request has this answer now; it is to be sent.
     Answer(Key, Answer),
     /// The broker has the answer with this code.
@@ -158,6 +182,14 @@ impl Durable {
         }
     }
 
+    /// The factory reset that is under way.
+    pub fn reset(&self) -> Option<&Reset> {
+        match &self.exclusive {
+            Some(Exclusive::Reset { reset }) => Some(reset),
+            _ => None,
+        }
+    }
+
     /// Makes a change.
     pub fn apply(&mut self, change: &Change) {
         match change {
@@ -169,8 +201,14 @@ impl Durable {
             Change::Update(update) => {
                 self.exclusive = update.clone().map(|update| Exclusive::Update { update });
             }
+            Change::Reset(reset) => {
+                self.exclusive = reset.clone().map(|reset| Exclusive::Reset { reset });
+            }
+            Change::ResetTold(id) => self.reset_told = Some(id.clone()),
             Change::Firmware(firmware) => self.firmware = firmware.clone(),
             Change::Observed(observed) => self.observed = observed.clone(),
+            Change::Written(written) => self.written = written.clone(),
+            Change::RememberOther(other) => super::handled::remember_other(&mut self.others, other.clone()),
             Change::Remember(handled) => super::handled::remember(&mut self.handled, handled.clone()),
             Change::Answer(key, answer) => super::handled::answer(&mut self.handled, key, answer),
             Change::Delivered(key, rc) => super::handled::delivered(&mut self.handled, key, *rc),
@@ -233,6 +271,24 @@ mod tests {
         let again: Value = serde_json::from_slice(&durable.to_json()).unwrap();
         assert_eq!(again["exclusive"], newer["exclusive"]);
         assert_eq!(again["handled"], newer["handled"]);
+    }
+
+    #[test]
+    fn what_a_newer_version_added_to_a_factory_reset_is_kept_and_a_phase_that_is_unknown_makes_it_unknown() {
+        let mut newer = serde_json::json!({
+            "exclusive": {"reset": {"phase": "accepted", "boot_id": "b", "asked_ms": 1, "reports": true, "requests": [], "by": "x"}},
+            "reset_told": "c",
+        });
+        let mut durable = Durable::from_json(newer.to_string().as_bytes()).unwrap();
+        assert_eq!(durable.reset().unwrap().boot_id, "b");
+        durable.apply(&Change::ShortBoots(1));
+        let again: Value = serde_json::from_slice(&durable.to_json()).unwrap();
+        assert_eq!(again["exclusive"], newer["exclusive"]);
+        assert_eq!(again["reset_told"], "c");
+
+        newer["exclusive"]["reset"]["phase"] = "rehearsing".into();
+        let durable = Durable::from_json(newer.to_string().as_bytes()).unwrap();
+        assert!(matches!(durable.exclusive, Some(Exclusive::Unknown(_))));
     }
 
     #[test]

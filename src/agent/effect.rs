@@ -51,6 +51,18 @@ pub enum Topic {
     RebootDone,
     /// The reboot was accepted, and did not happen.
     RebootDidNotHappen,
+    /// A factory reset was asked for.
+    ResetAsked,
+    /// The factory reset was accepted.
+    ResetAccepted,
+    /// The factory reset was refused.
+    ResetRefused,
+    /// The host came back from a factory reset.
+    ResetDone,
+    /// The factory reset was accepted, and did not happen or did not wipe everything.
+    ResetDidNotHappen,
+    /// The service has written attributes, or what it had written counts no longer.
+    Attributes,
     /// Firmware is fetched.
     Download,
     /// Firmware is installed, on trial, proven, or not.
@@ -158,6 +170,16 @@ pub enum Effect {
     Marker(Option<Marker>),
     /// The downloaded image is no longer needed.
     Discard,
+    /// Look whether the host can be reset: `ResetSurveyed` follows, within half a minute.
+    SurveyReset(OpId),
+    /// Read what the last reset has left: `ResetReported` follows. Where a report is there, the wipe has come to its end;
+    /// should the power have been cut before it could remove the wish that the report answers, that is made up for.
+    ReadResetReport(OpId),
+    /// What the last reset has left is told.
+    DiscardResetReport,
+    /// The reset has come to its end without wiping anything: what was left for the next boot is taken back, so that a
+    /// later reboot does not wipe what the service was told is untouched. Nothing to do where nothing was left.
+    WithdrawReset,
     /// Answer a local command.
     Reply(CommandId, Reply),
     /// Write a line to the log.
@@ -173,6 +195,8 @@ pub enum After {
     Ack(AckId),
     /// Ask logind for a reboot, inhibitors respected: `RebootEnded` follows.
     Reboot(OpId),
+    /// Have systemd start the reset's unit: `ResetEnded` follows. Asked twice, it is started once.
+    Reset(OpId),
     /// Fetch the image, or go on fetching it, and have RAUC look at it: `Downloaded` follows.
     Download(OpId, Image),
     /// Check the image once more and have RAUC write it into the other slot: `Installed` follows.

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::effect::{AckId, CommandId, OpId, OweId, PublishId};
+use super::location::Fix;
 use crate::protocol::firmware::UpdateStatus;
 use crate::protocol::rc::Rc;
 
@@ -34,6 +35,46 @@ pub enum RebootOutcome {
         /// Who and why, in words.
         message: String,
     },
+}
+
+/// The host can be reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResetReady {
+    /// Whether the unit leaves a report of what it wiped, as our own does. Another unit's proof is a new boot id.
+    pub reports: bool,
+}
+
+/// The host cannot be reset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetRefused {
+    /// 501 when there is nothing that could reset it, 500 otherwise.
+    pub rc: Rc,
+    /// Who and why, in words.
+    pub message: String,
+}
+
+/// How asking systemd for the reset's unit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResetOutcome {
+    /// The unit's job is done: the host will go down.
+    Started,
+    /// The bus broke in the middle: nobody knows whether systemd got it. The host may still go down.
+    Unknown,
+    /// The unit was not started, for this reason in words; the host stays up.
+    Refused(String),
+}
+
+/// What a reset has left for the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetReport {
+    /// The boot id of the boot that finished it: no two reports have the same.
+    pub id: String,
+    /// The boot id of the boot in which it was asked for.
+    pub asked_in: String,
+    /// What could not be wiped, in words.
+    pub failed: Option<String>,
+    /// What was wiped, how much, how long it took, in words.
+    pub text: String,
 }
 
 /// A slot as RAUC tells of it.
@@ -142,6 +183,27 @@ pub enum Event {
         /// How.
         outcome: RebootOutcome,
     },
+    /// The one end of [`super::Effect::SurveyReset`].
+    ResetSurveyed {
+        /// Which.
+        op: OpId,
+        /// Whether the host can be reset.
+        found: Result<ResetReady, ResetRefused>,
+    },
+    /// The one end of [`super::After::Reset`].
+    ResetEnded {
+        /// Which.
+        op: OpId,
+        /// How.
+        outcome: ResetOutcome,
+    },
+    /// The one end of [`super::Effect::ReadResetReport`].
+    ResetReported {
+        /// Which.
+        op: OpId,
+        /// What the last reset has left, if anything, or why it cannot be read.
+        report: Result<Option<ResetReport>, String>,
+    },
     /// The one end of [`super::Effect::Survey`].
     Surveyed {
         /// Which.
@@ -195,6 +257,10 @@ pub enum Event {
     Unmanage(CommandId),
     /// The outbox on the disk was full, and these records went.
     OutboxDropped(Vec<OweId>),
+    /// The host's receiver says where it is.
+    Fix(Fix),
+    /// It does not, or not any more: why, in words.
+    NoFix(String),
     /// [`super::Agent::next_deadline`] has passed.
     Deadline,
 }

@@ -1,7 +1,8 @@
 //! Requests that must not be executed twice, each with the answer it was given.
 //!
 //! A request is known by its operation and the SHA-256 of its `reqId`. The last [`KEPT`] that change the host are
-//! remembered, by count and not by age: there may be no clock.
+//! remembered, by count and not by age: there may be no clock. Apart from them, so that they cannot push a reboot out,
+//! the last [`KEPT_OTHERS`] that change what is remembered here: updates of attributes, observations and their ends.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,6 +13,12 @@ use crate::protocol::{Rc, ReqId};
 
 /// How many requests that change the host are remembered.
 pub const KEPT: usize = 128;
+
+/// How many of the other requests are remembered.
+pub const KEPT_OTHERS: usize = 256;
+
+/// So much is kept of why one of them was refused, in characters.
+const KEPT_MESSAGE: usize = 200;
 
 /// What identifies a request across redeliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +100,42 @@ impl Handled {
     }
 }
 
+/// A remembered request that did not change the host. Its answer was owed to the outbox at once, so that nothing is to
+/// be known of it but what to say when it comes again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Other {
+    /// What identifies it.
+    pub key: Key,
+    /// How it was answered.
+    pub rc: Rc,
+    /// Why, in words, cut to 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Other {
+    /// A request that is new.
+    pub fn new(key: Key, rc: Rc, message: &str) -> Self {
+        Other {
+            key,
+            rc,
+            message: (!message.is_empty()).then(|| message.chars().take(KEPT_MESSAGE).collect()),
+            extra: Map::new(),
+        }
+    }
+}
+
+pub(super) fn remember_other(list: &mut Vec<Other>, other: Other) {
+    list.retain(|known| known.key != other.key);
+    list.push(other);
+    if list.len() > KEPT_OTHERS {
+        list.remove(0);
+    }
+}
+
 /// Finds a request.
 pub fn find<'a>(list: &'a [Handled], key: &Key) -> Option<&'a Handled> {
     list.iter().find(|handled| handled.key == *key)
@@ -143,6 +186,20 @@ mod tests {
         assert!(find(&list, &key(3)).is_some(), "its answer is still owed");
         assert!(find(&list, &key(0)).is_none());
         assert!(find(&list, &key(KEPT + 9)).is_some());
+    }
+
+    #[test]
+    fn env_07_the_last_256_others_are_remembered_and_no_long_reasons() {
+        let mut list = Vec::new();
+        for n in 0..KEPT_OTHERS + 10 {
+            remember_other(&mut list, Other::new(key(n), Rc::CHANGED, ""));
+        }
+        remember_other(&mut list, Other::new(key(20), Rc::CONFLICT, &"\u{e9}".repeat(1000)));
+        assert_eq!(list.len(), KEPT_OTHERS, "the same again takes the place of the first");
+        let known = |n: usize| list.iter().find(|other| other.key == key(n));
+        assert_eq!((known(9), known(10).is_some()), (None, true));
+        let message = known(20).and_then(|other| other.message.as_deref());
+        assert_eq!(message.map(|message| message.chars().count()), Some(200));
     }
 
     #[test]

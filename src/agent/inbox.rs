@@ -3,8 +3,11 @@
 use super::durable::Wish;
 use super::effect::{AckId, Level, Topic};
 use super::event::Message;
+use super::handled::{Key, Other};
 use super::work::Work;
-use super::{firmware, lifecycle, observation, outbox, reboot};
+use super::{firmware, lifecycle, model, observation, outbox, reboot, reset};
+use serde_json::Value;
+
 use crate::protocol::topic::TopicError;
 use crate::protocol::{Address, Malformed, Rc, ReqId, Request, Response, ToDevice, json};
 
@@ -57,6 +60,7 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
     // First of all it may be one that was carried out before.
     match request {
         Request::Reboot => return reboot::request(work, message.ack, req_id, message.dup),
+        Request::FactoryReset => return reset::request(work, message.ack, req_id, message.dup),
         Request::FirmwareDownload => {
             return firmware::request(work, firmware::Operation::Download, message.ack, req_id, message.dup);
         }
@@ -66,25 +70,81 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
         _ => {}
     }
     work.ack(message.ack);
-    if work.d.wish != Wish::Managed {
-        return answer(work, req_id, Rc::BAD_REQUEST, NOT_MANAGED);
+    let asked = Asked::new(request, req_id);
+    if asked.req_id.is_none() && message.dup {
+        let text = format!(
+            "a message on {} without reqId was delivered again and not used: nobody can tell whether it was before",
+            message.topic
+        );
+        return work.say(Level::Warning, Topic::MessageRefused, text);
     }
-    let not_built = |what: &str| format!("{what} is not supported by this version of the agent");
+    if let Some(known) = asked.key.as_ref().and_then(|key| work.other(key)).cloned() {
+        let text = format!(
+            "a message on {} was delivered again; it is answered again",
+            message.topic
+        );
+        work.say(Level::Info, Topic::MessageRefused, text);
+        // To observe what is observed changes nothing, and the answer has the values of now.
+        let again = |fields: &Vec<String>| known.rc == Rc::OK && observation::all_observed(work, fields);
+        match request {
+            Request::Observe(fields) if again(fields) => {}
+            _ => {
+                return answer(
+                    work,
+                    asked.req_id,
+                    known.rc,
+                    known.message.as_deref().unwrap_or_default(),
+                );
+            }
+        }
+    }
+    if work.d.wish != Wish::Managed {
+        return answer(work, asked.req_id, Rc::BAD_REQUEST, NOT_MANAGED);
+    }
     match request {
         // Done above.
-        Request::Reboot | Request::FirmwareDownload | Request::FirmwareUpdate => {}
-        Request::Cancel(fields) => observation::cancel(work, fields, req_id),
-        Request::Observe(fields) => observation::observe(work, fields, req_id),
-        Request::Update(fields) => firmware::update_attributes(work, fields, req_id),
-        Request::FactoryReset => answer(work, req_id, Rc::NOT_IMPLEMENTED, &not_built("factory reset")),
+        Request::Reboot | Request::FactoryReset | Request::FirmwareDownload | Request::FirmwareUpdate => {}
+        Request::Cancel(fields) => observation::cancel(work, fields, asked),
+        Request::Observe(fields) => observation::observe(work, fields, asked),
+        Request::Update(fields) => model::update(work, fields, asked),
         Request::Custom { bundle, .. } => {
-            answer(
-                work,
-                req_id,
-                Rc::NOT_IMPLEMENTED,
-                &format!("the agent has no extension package {bundle}"),
-            );
+            let reason = format!("the agent has no extension package {bundle}");
+            answer(work, asked.req_id, Rc::NOT_IMPLEMENTED, &reason);
         }
+    }
+}
+
+/// A request that changes nothing on the host, to be answered at once.
+pub(super) struct Asked {
+    key: Option<Key>,
+    req_id: Option<ReqId>,
+}
+
+impl Asked {
+    fn new(request: &Request, req_id: Option<ReqId>) -> Self {
+        let op = match request {
+            Request::Update(_) => Some("update"),
+            Request::Observe(_) => Some("observe"),
+            Request::Cancel(_) => Some("cancel"),
+            _ => None,
+        };
+        let key = op.zip(req_id.as_ref()).map(|(op, req_id)| Key::new(op, req_id));
+        Asked { key, req_id }
+    }
+}
+
+/// Answers it, and remembers that: the same again must not undo what came after it. What the disk refused may be tried
+/// again. `fields`: the values, or the names of what is wrong.
+pub(super) fn respond(work: &mut Work<'_>, asked: Asked, rc: Rc, reason: &str, fields: Option<Vec<Value>>) {
+    if let Some(key) = asked.key
+        && rc != Rc::INTERNAL
+    {
+        work.remember_other(Other::new(key, rc, reason));
+    }
+    if let Some(req_id) = asked.req_id {
+        let mut response = Response::new(req_id, rc).message(reason);
+        response.d = fields.map(|fields| serde_json::json!({"fields": fields}));
+        outbox::owe_response(work, &response, None);
     }
 }
 
@@ -100,6 +160,7 @@ fn response(work: &mut Work<'_>, message: &Message) {
         Ok(response) => {
             let known = lifecycle::answered(work, &response)
                 || observation::answered(work, &response)
+                || model::answered(work, &response)
                 || outbox::answered(work, &response);
             if !known {
                 let text = format!(

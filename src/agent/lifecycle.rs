@@ -1,7 +1,7 @@
 //! Manage, its renewal, and unmanage (protocol: "manage device", "unmanage device").
 //!
-//! The service reads *any* manage as "the reboot is complete", so none is sent while a reboot is under way, for
-//! whatever cause; and none is sent before the answers that are owed have reached the broker.
+//! The service reads *any* manage as "the reboot is complete", so none is sent while a reboot or a factory reset is
+//! under way, for whatever cause; and none is sent before the answers that are owed have reached the broker.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Settings;
 use super::durable::{Change, Wish};
 use super::effect::{CommandId, Effect, Level, PublishId, Reply, Topic};
 use super::work::Work;
-use super::{observation, outbox};
+use super::{Durable, model, observation, outbox};
 use crate::protocol::manage::{Manage, Supports};
 use crate::protocol::{Rc, Report, ReqId, Response};
 
@@ -39,6 +39,10 @@ pub struct Lifecycle {
     failures: u32,
     /// What is pending says something that is no longer true.
     stale: bool,
+    /// When the last manage went out.
+    sent: Option<Duration>,
+    /// When the service is to be set right, if nothing else has done it before.
+    set_right: Option<Duration>,
     /// When the service last answered 200 in this run (time since boot), and the wall clock then.
     pub(super) managed: Option<(Duration, Option<i64>)>,
     /// Why it last did not.
@@ -46,24 +50,27 @@ pub struct Lifecycle {
     waiting: Vec<CommandId>,
 }
 
+/// The service is set right at most this often: one that writes what it is told not to does not start a race.
+const SET_RIGHT: Duration = Duration::from_secs(60);
+
 /// The content of the manage request.
-fn content(settings: &Settings) -> Manage {
+pub(super) fn content(settings: &Settings, durable: &Durable) -> Manage {
     Manage {
-        metadata: settings.metadata.clone(),
+        metadata: model::metadata(settings, durable),
         lifetime: Some(settings.lifetime),
         supports: Some(Supports {
-            device_actions: settings.reboot_enabled,
+            device_actions: settings.reboot_enabled || settings.reset_enabled,
             firmware_actions: settings.firmware.supported.is_ok(),
             bundles: Vec::new(),
         }),
-        device_info: Some(settings.device_info.clone()),
+        device_info: Some(model::device_info(settings, durable)),
         extra: serde_json::Map::new(),
     }
 }
 
-/// No manage while a reboot is under way.
+/// No manage while a reboot or a factory reset is under way.
 fn silent(work: &Work<'_>) -> bool {
-    work.d.reboot().is_some()
+    work.d.reboot().is_some() || work.d.reset().is_some()
 }
 
 pub(super) fn subscribed(work: &mut Work<'_>) {
@@ -91,16 +98,35 @@ pub(super) fn disconnected(work: &mut Work<'_>) {
     reply_all(work, &Reply::Later);
 }
 
-pub(super) fn configured(work: &mut Work<'_>, old: &Settings) {
+/// `old`, `said`: the settings before, and what manage said with them.
+pub(super) fn configured(work: &mut Work<'_>, old: &Settings, said: &Manage) {
+    let changed = content(&work.settings, &work.d) != *said || work.settings.address != old.address;
     if work.settings.address != old.address {
         // Another device: nobody has answered to this one yet.
         work.v.lifecycle = Lifecycle::default();
+        model::forget(work);
     }
-    let changed = content(&work.settings) != content(old) || work.settings.address != old.address;
     if work.d.wish == Wish::Managed && (changed || work.v.lifecycle.refusal.is_some()) {
         work.v.lifecycle.stale = work.v.lifecycle.pending.is_some();
         work.v.lifecycle.due = Some(work.now.boottime);
         work.v.lifecycle.failures = 0;
+    }
+}
+
+/// The service itself has changed what manage says: no manage is needed for that, but one that is on its way would change
+/// it back.
+pub(super) fn outdated(work: &mut Work<'_>) {
+    work.v.lifecycle.stale |= work.v.lifecycle.pending.is_some();
+}
+
+/// The service has something wrong that manage says.
+pub(super) fn set_right(work: &mut Work<'_>) {
+    let now = work.now.boottime;
+    let at = work.v.lifecycle.sent.map_or(now, |sent| now.max(sent + SET_RIGHT));
+    work.v.lifecycle.set_right = Some(at);
+    if work.v.lifecycle.pending.is_none() && work.d.wish == Wish::Managed {
+        let due = work.v.lifecycle.due.map_or(at, |due| due.min(at));
+        work.v.lifecycle.due = Some(due);
     }
 }
 
@@ -149,7 +175,7 @@ pub(super) fn send(work: &mut Work<'_>) {
         return;
     }
     let report = match work.d.wish {
-        Wish::Managed => Report::Manage(Box::new(content(&work.settings))),
+        Wish::Managed => Report::Manage(Box::new(content(&work.settings, &work.d))),
         Wish::Unmanaging => Report::Unmanage,
         Wish::Unmanaged => {
             work.v.lifecycle.due = None;
@@ -169,6 +195,8 @@ pub(super) fn send(work: &mut Work<'_>) {
     });
     work.v.lifecycle.due = None;
     work.v.lifecycle.stale = false;
+    work.v.lifecycle.sent = Some(work.now.boottime);
+    work.v.lifecycle.set_right = None;
 }
 
 fn may_send(work: &Work<'_>) -> bool {
@@ -245,7 +273,8 @@ fn manage_answered(work: &mut Work<'_>, response: &Response) {
         work.v.lifecycle.due = if work.v.lifecycle.stale {
             Some(work.now.boottime)
         } else {
-            renewal(work)
+            let due = [renewal(work), work.v.lifecycle.set_right];
+            due.into_iter().flatten().min()
         };
         let text = if first {
             "the device is managed"
@@ -330,6 +359,7 @@ pub(super) fn unmanage_command(work: &mut Work<'_>, command: CommandId) {
     if work.d.wish == Wish::Managed {
         work.change(Change::Wish(Wish::Unmanaging));
         observation::unmanaged(work);
+        model::forget(work);
         work.v.lifecycle.pending = None;
         work.v.lifecycle.managed = None;
     }
@@ -354,7 +384,14 @@ fn command_due(work: &mut Work<'_>, command: CommandId) {
 
 fn refused_command(work: &Work<'_>) -> Option<String> {
     if silent(work) {
-        return Some("a reboot is under way; a manage now would look like its end: try again after it".into());
+        let what = if work.d.reset().is_some() {
+            "factory reset"
+        } else {
+            "reboot"
+        };
+        return Some(format!(
+            "a {what} is under way; a manage now would look like its end: try again after it"
+        ));
     }
     match work.disk {
         super::Disk::Refuses(reason) => Some(reason.to_owned()),

@@ -5,10 +5,10 @@
 //! refuses, nothing of the step has happened; the same event is handled again with [`Disk::Refuses`], and the answer
 //! is a step that writes nothing and starts nothing.
 //!
-//! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `handled` (requests that must not be executed
+//! One file for one noun: `lifecycle` (manage, unmanage), `reboot`, `reset`, `handled` (requests that must not be executed
 //! twice), `outbox` (what the service has not confirmed yet), `inbox` (what the service says). Shared between them
-//! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it), and
-//! `observation` tells the service what has changed.
+//! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it).
+//! `model` has the attributes, and whose word counts; `observation` tells the service what has changed of them.
 //!
 //! Facts: Device Management Protocol, "device management requests" and "device model"; org.freedesktop.login1(5).
 
@@ -20,9 +20,12 @@ pub mod handled;
 mod ids;
 mod inbox;
 pub mod lifecycle;
+pub mod location;
+pub mod model;
 pub mod observation;
 pub mod outbox;
 pub mod reboot;
+pub mod reset;
 pub mod status;
 mod work;
 
@@ -31,11 +34,13 @@ use std::time::Duration;
 
 pub use durable::Durable;
 pub use effect::{AckId, After, CommandId, Effect, OpId, OweId, PublishId, Say, Step};
-pub use event::{DownloadEnd, Event, InstallEnd, RebootOutcome, Survey, Verdict};
+pub use event::{
+    DownloadEnd, Event, InstallEnd, RebootOutcome, ResetOutcome, ResetReady, ResetRefused, ResetReport, Survey, Verdict,
+};
 pub use status::Status;
 
 use crate::protocol::Address;
-use crate::protocol::model::DeviceInfo;
+use crate::protocol::model::{DeviceInfo, Location};
 use work::Work;
 
 /// When something happens.
@@ -63,12 +68,20 @@ pub struct Settings {
     pub address: Address,
     /// Manage lifetime in seconds: 0 or at least 3600.
     pub lifetime: u64,
-    /// Metadata for the manage request; `None` leaves what the service has.
+    /// The configuration's metadata; `None` leaves what the service has.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What the host and the configuration tell about the device.
+    /// What the host tells about the device.
     pub device_info: DeviceInfo,
+    /// What the configuration says about the device: it wins over the host.
+    pub configured_info: DeviceInfo,
+    /// Where the configuration says that the device stands.
+    pub location: Option<Location>,
+    /// When the service is told what the host's receiver says; `None`: there is none.
+    pub tracking: Option<location::Settings>,
     /// Whether a reboot may be asked for remotely.
     pub reboot_enabled: bool,
+    /// Whether a factory reset may be asked for remotely.
+    pub reset_enabled: bool,
     /// Firmware over the air.
     pub firmware: firmware::Settings,
     /// The kernel's boot id of this boot: 32 hexadecimal digits.
@@ -83,12 +96,17 @@ pub struct Volatile {
     session_kept: bool,
     lifecycle: lifecycle::Lifecycle,
     reboot: reboot::Reboot,
+    reset: reset::Reset,
     firmware: firmware::Firmware,
     observation: observation::Observation,
+    located: model::Located,
+    receiver: model::Receiver,
     outbox: outbox::Outbox,
     answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
     /// Answers that the broker has, and that are to be sent once more.
     repeat: Vec<handled::Key>,
+    /// Requests that did not change the host, and that the next commit takes along.
+    others: Vec<handled::Other>,
     /// The durable memory as it is to be, while the disk refuses to take it.
     unsaved: Option<Box<Durable>>,
     retry_save_at: Option<Duration>,
@@ -131,11 +149,15 @@ impl Agent {
         }
         match event {
             Event::Started => {
+                model::configured(&mut work);
                 reboot::recover(&mut work);
+                reset::recover(&mut work);
                 firmware::recover(&mut work);
             }
             Event::Configured(_) => {
-                lifecycle::configured(&mut work, &self.settings);
+                let said = lifecycle::content(&self.settings, &work.d);
+                model::configured(&mut work);
+                lifecycle::configured(&mut work, &self.settings, &said);
                 firmware::configured(&mut work);
             }
             Event::Connected { session_present } => work.v.session_kept = *session_present,
@@ -143,11 +165,13 @@ impl Agent {
                 work.v.subscribed = true;
                 lifecycle::subscribed(&mut work);
                 observation::subscribed(&mut work);
+                model::subscribed(&mut work);
                 outbox::subscribed(&mut work);
             }
             Event::Disconnected => {
                 work.v.subscribed = false;
                 lifecycle::disconnected(&mut work);
+                reset::disconnected(&mut work);
                 firmware::disconnected(&mut work);
             }
             Event::Message(message) => inbox::message(&mut work, message),
@@ -156,6 +180,9 @@ impl Agent {
             Event::PublishRefused(id) => work.publish_refused(*id),
             Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
             Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
+            Event::ResetSurveyed { op, found } => reset::surveyed(&mut work, *op, found),
+            Event::ResetEnded { op, outcome } => reset::ended(&mut work, *op, outcome),
+            Event::ResetReported { op, report } => reset::reported(&mut work, *op, report),
             Event::Surveyed { op, found } => firmware::surveyed(&mut work, *op, found),
             Event::Downloaded { op, end } => firmware::downloaded(&mut work, *op, end),
             Event::Installed { op, end } => firmware::installed(&mut work, *op, end),
@@ -169,12 +196,17 @@ impl Agent {
             Event::Manage(command) => lifecycle::manage_command(&mut work, *command),
             Event::Unmanage(command) => lifecycle::unmanage_command(&mut work, *command),
             Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
+            Event::Fix(fix) => model::fix(&mut work, *fix),
+            Event::NoFix(reason) => model::no_fix(&mut work, reason),
             Event::Deadline => {}
         }
+        // Before the count of short boots.
+        reset::due(&mut work);
         reboot::due(&mut work);
         firmware::due(&mut work);
         lifecycle::due(&mut work);
         observation::due(&mut work);
+        model::due(&mut work);
         outbox::due(&mut work);
         work.pump();
         work.finish()
@@ -205,8 +237,10 @@ impl Agent {
         [
             lifecycle::deadline(&work),
             reboot::deadline(&work),
+            reset::deadline(&work),
             firmware::deadline(&work),
             observation::deadline(&work),
+            model::deadline(&work),
             outbox::deadline(&work),
             self.volatile.retry_save_at.filter(|_| work.unsaved()),
         ]
@@ -238,6 +272,15 @@ impl Agent {
             matches!(update.phase, Phase::Installed | Phase::RollingBack) && update.reboot.is_none()
         };
         self.durable.update().is_some_and(waits)
+    }
+
+    /// For people: where the host is, and why the service is not told more.
+    pub fn whereabouts(&self, now: Duration) -> model::Whereabouts {
+        let now = Now {
+            boottime: now,
+            wall: None,
+        };
+        model::whereabouts(&Work::new(self, now, Disk::Works))
     }
 
     /// For people: how things stand.

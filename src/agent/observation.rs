@@ -1,18 +1,19 @@
 //! What the service observes, and telling it what has changed (protocol: "observe", "cancel", "notify").
 //!
-//! A notify is not a stored message: for each observed field it is remembered what the service was last told, and
-//! whether there is news. So nothing is told twice or out of order, what changes while the service is away is told
-//! as one, and a crash loses nothing.
+//! A notify is not a stored message: for each observed field it is remembered what the service was last told. What
+//! differs from that is news; of `mgmt.firmware` it counts that it changed, too, be it back to what it was. So nothing
+//! is told twice or out of order, what changes while the service is away is told as one, and a crash loses nothing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-use super::durable::{Change, Durable};
+use super::durable::Change;
 use super::effect::{Level, PublishId, Topic};
 use super::firmware::record::Firmware;
+use super::inbox::{Asked, respond};
 use super::work::Work;
-use super::{Disk, outbox};
+use super::{Disk, model};
 use crate::protocol::model::FieldValue;
 use crate::protocol::{Rc, Report, ReqId, Response};
 
@@ -20,8 +21,12 @@ use crate::protocol::{Rc, Report, ReqId, Response};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// After a refusal the service gets one more chance: it may not have taken the manage in yet.
 const SECOND_CHANCE: Duration = Duration::from_secs(30);
-/// The attribute that can be observed, whole or by one of its members.
-const FIRMWARE: &str = "mgmt.firmware";
+/// So many fields are observed at a time.
+const MAX_OBSERVED: usize = 32;
+/// So many bytes of values go into one message, if there are several: it has 128 KiB, and `metadata` 64.
+const MAX_VALUES: usize = 60 * 1024;
+/// So many names of unknown fields are told.
+const NAMED: usize = 32;
 
 /// A field that the service observes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +35,7 @@ pub struct Observed {
     pub field: String,
     /// What the service was last told, or told us.
     pub told: Value,
-    /// How often it has changed since, be it back to what it was.
+    /// Of `mgmt.firmware`: how often it has changed since, be it back to what it was.
     #[serde(default)]
     pub changes: u32,
     /// What this version does not know.
@@ -64,20 +69,12 @@ impl Observation {
     }
 }
 
-/// The value of a field that can be read.
-fn value(durable: &Durable, field: &str) -> Option<Value> {
-    let firmware = durable.firmware.value();
-    match field.strip_prefix(FIRMWARE)? {
-        "" => Some(firmware),
-        member => firmware.get(member.strip_prefix('.')?).cloned(),
-    }
-}
-
 /// The service wants to know about these fields from now on.
-pub(super) fn observe(work: &mut Work<'_>, fields: &[String], req_id: Option<ReqId>) {
-    let unknown: Vec<_> = fields.iter().filter(|field| value(&work.d, field).is_none()).collect();
+pub(super) fn observe(work: &mut Work<'_>, fields: &[String], asked: Asked) {
+    let unknown = fields.iter().filter(|field| model::read(work, field).is_none());
+    let unknown: Vec<_> = unknown.take(NAMED).collect();
     if !unknown.is_empty() {
-        let names: Vec<Value> = unknown
+        let names = unknown
             .iter()
             .map(|field| serde_json::json!({"field": field}))
             .collect();
@@ -85,15 +82,19 @@ pub(super) fn observe(work: &mut Work<'_>, fields: &[String], req_id: Option<Req
             "this device has no attribute that can be observed under the name {}",
             unknown.iter().map(|name| short(name)).collect::<Vec<_>>().join(", ")
         );
-        return respond(work, req_id, Rc::NOT_FOUND, &text, Some(names));
+        return respond(work, asked, Rc::NOT_FOUND, &text, Some(names));
     }
     if let Disk::Refuses(reason) = work.disk {
-        return respond(work, req_id, Rc::INTERNAL, reason, None);
+        return respond(work, asked, Rc::INTERNAL, reason, None);
     }
     let mut observed = work.d.observed.clone();
     let mut values = Vec::new();
-    for field in fields {
-        let Some(told) = value(&work.d, field) else { continue };
+    let mut bytes = 0;
+    for (at, field) in fields.iter().enumerate() {
+        let Some(told) = model::read(work, field).filter(|_| !fields[..at].contains(field)) else {
+            continue;
+        };
+        bytes += size(&told);
         observed.retain(|known| known.field != *field);
         let field = field.clone();
         values.push(serde_json::json!({"field": field, "value": told}));
@@ -104,19 +105,33 @@ pub(super) fn observe(work: &mut Work<'_>, fields: &[String], req_id: Option<Req
             extra: Map::new(),
         });
     }
+    if observed.len() > MAX_OBSERVED {
+        let reason = format!("at most {MAX_OBSERVED} fields can be observed at a time: observe a whole attribute");
+        return respond(work, asked, Rc::BAD_REQUEST, &reason, None);
+    }
+    if bytes > MAX_VALUES && values.len() > 1 {
+        let reason = format!("the values of these fields have {bytes} bytes: observe them one at a time");
+        return respond(work, asked, Rc::BAD_REQUEST, &reason, None);
+    }
     work.v.observation.refused = false;
     work.change(Change::Observed(observed));
-    respond(work, req_id, Rc::OK, "", Some(values));
+    respond(work, asked, Rc::OK, "", Some(values));
+}
+
+/// Whether all of these are observed.
+pub(super) fn all_observed(work: &Work<'_>, fields: &[String]) -> bool {
+    let observed = |field: &String| work.d.observed.iter().any(|known| known.field == *field);
+    fields.iter().all(observed)
 }
 
 /// The service does not want to know about these fields any more; without names, about none.
-pub(super) fn cancel(work: &mut Work<'_>, fields: &[String], req_id: Option<ReqId>) {
+pub(super) fn cancel(work: &mut Work<'_>, fields: &[String], asked: Asked) {
     let mut observed = work.d.observed.clone();
     observed.retain(|known| !fields.is_empty() && !fields.contains(&known.field));
     if observed != work.d.observed {
         work.change(Change::Observed(observed));
     }
-    respond(work, req_id, Rc::OK, "", None);
+    respond(work, asked, Rc::OK, "", None);
 }
 
 /// The service observes nothing of a device that it does not manage, and asks anew when it does again.
@@ -126,30 +141,22 @@ pub(super) fn unmanaged(work: &mut Work<'_>) {
     }
 }
 
-fn respond(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason: &str, fields: Option<Vec<Value>>) {
-    if let Some(req_id) = req_id {
-        let mut response = Response::new(req_id, rc).message(reason);
-        response.d = fields.map(|fields| serde_json::json!({"fields": fields}));
-        outbox::owe_response(work, &response, None);
-    }
-}
-
 /// `mgmt.firmware` becomes this. `by_service`: the service knows already, it said so itself.
 pub(super) fn set_firmware(work: &mut Work<'_>, firmware: Firmware, by_service: bool) {
-    let before = work.d.clone();
-    if before.firmware == firmware {
+    let before = work.d.firmware.clone();
+    if before == firmware {
         return;
     }
     work.change(Change::Firmware(firmware));
     let mut observed = work.d.observed.clone();
     for known in &mut observed {
-        let Some(now) = value(&work.d, &known.field) else {
+        let Some(now) = model::read_firmware(&work.d.firmware, &known.field) else {
             continue;
         };
         if by_service {
             known.told = now;
             known.changes = 0;
-        } else if value(&before, &known.field).as_ref() != Some(&now) {
+        } else if model::read_firmware(&before, &known.field).as_ref() != Some(&now) {
             known.changes = known.changes.saturating_add(1);
         }
     }
@@ -158,23 +165,65 @@ pub(super) fn set_firmware(work: &mut Work<'_>, firmware: Firmware, by_service: 
     }
 }
 
-/// What to say about a field: the members that are new to the service, or the whole scalar.
+/// The service makes this change of the model: what it changes itself, it knows.
+pub(super) fn by_service(work: &mut Work<'_>, change: impl FnOnce(&mut Work<'_>)) {
+    let mut observed = work.d.observed.clone();
+    let before: Vec<_> = observed.iter().map(|known| model::known(work, &known.field)).collect();
+    change(work);
+    for (known, before) in observed.iter_mut().zip(before) {
+        match model::known(work, &known.field) {
+            Some(now) if before.as_ref() != Some(&now) => known.told = now,
+            _ => {}
+        }
+    }
+    if observed != work.d.observed {
+        work.change(Change::Observed(observed));
+    }
+}
+
+/// What a field is now, if the service is to be told.
+fn changed(work: &Work<'_>, known: &Observed) -> Option<Value> {
+    let now = model::known(work, &known.field)?;
+    let firmware = model::read_firmware(&work.d.firmware, &known.field).is_some();
+    let news = if firmware { known.changes > 0 } else { now != known.told };
+    news.then_some(now)
+}
+
+/// What to say about a field: the members that are new to the service, `null` for what has gone, or the whole scalar. A
+/// location is told whole: what it leaves out is unknown now.
 fn news(known: &Observed, now: &Value) -> Value {
     let (Value::Object(told), Value::Object(now)) = (&known.told, now) else {
         return now.clone();
     };
     let differs = |name: &String| told.get(name) != now.get(name);
-    let progress = |name: &String| name == "state" || name == "updateStatus";
     let pick = |wanted: &dyn Fn(&String) -> bool| -> Map<String, Value> {
         let members = now.iter().filter(|(name, _)| wanted(name));
         members.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
-    let members = pick(&differs);
-    // For the service {"state": 0} alone is a success. So both are said when it failed as it had failed before, when
-    // there was something in between, and when it changed and changed back: it waits for a word all the same.
-    let failed = now.get("updateStatus") != Some(&Value::from(0));
-    let both = members.is_empty() || members.contains_key("state") && (failed || known.changes > 1);
-    Value::Object(pick(&|name| differs(name) || both && progress(name)))
+    match known.field.as_str() {
+        "location" => now.clone().into(),
+        "mgmt.firmware" => {
+            let members = pick(&differs);
+            // For the service {"state": 0} alone is a success. So both are said when it failed as it had failed before,
+            // when there was something in between, and when it changed and changed back: it waits for a word all the
+            // same.
+            let progress = |name: &String| name == "state" || name == "updateStatus";
+            let failed = now.get("updateStatus") != Some(&Value::from(0));
+            let both = members.is_empty() || members.contains_key("state") && (failed || known.changes > 1);
+            pick(&|name| differs(name) || both && progress(name)).into()
+        }
+        _ => {
+            let mut members = pick(&differs);
+            let gone = told.keys().filter(|name| !now.contains_key(*name));
+            members.extend(gone.map(|name| (name.clone(), Value::Null)));
+            members.into()
+        }
+    }
+}
+
+/// How long a value is in a message.
+fn size(value: &Value) -> usize {
+    value.to_string().len()
 }
 
 /// One notify with everything that has changed.
@@ -184,13 +233,20 @@ pub(super) fn send(work: &mut Work<'_>) {
     }
     let mut fields = Vec::new();
     let mut told = Vec::new();
-    for known in work.d.observed.iter().filter(|known| known.changes > 0) {
-        let Some(now) = value(&work.d, &known.field) else {
+    let mut bytes = 0;
+    for known in &work.d.observed {
+        let Some(now) = changed(work, known) else {
             continue;
         };
+        let value = news(known, &now);
+        bytes += size(&value);
+        if bytes > MAX_VALUES && !fields.is_empty() {
+            // The rest has its turn when this is answered.
+            break;
+        }
         fields.push(FieldValue {
             field: known.field.clone(),
-            value: news(known, &now),
+            value,
         });
         told.push((known.field.clone(), now, known.changes));
     }
@@ -213,8 +269,8 @@ fn may_send(work: &Work<'_>) -> bool {
     work.v.observation.pending.is_none()
         && work.will_be_saved()
         && work.v.lifecycle.managed.is_some()
-        && work.d.observed.iter().any(|known| known.changes > 0)
         && work.may_publish()
+        && work.d.observed.iter().any(|known| changed(work, known).is_some())
 }
 
 pub(super) fn subscribed(work: &mut Work<'_>) {

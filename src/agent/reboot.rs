@@ -139,6 +139,9 @@ pub(super) fn request(work: &mut Work<'_>, ack: AckId, req_id: Option<ReqId>, du
         let reason = "busy: a newer version of the agent began something that this version does not know";
         return refuse(work, key, req_id, reason);
     }
+    if work.d.reset().is_some() {
+        return refuse(work, key, req_id, "busy: a factory reset is under way");
+    }
     let boot_id = &work.settings.boot_id;
     if let Some(Err(reason)) = work.d.update().map(|update| firmware::reboot_wanted(update, boot_id)) {
         return refuse(work, key, req_id, reason);
@@ -394,6 +397,6 @@ pub(super) fn deadline(work: &Work<'_>) -> Option<Duration> {
     limit.filter(|_| !work.v.reboot.is_held())
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

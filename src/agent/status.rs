@@ -1,9 +1,12 @@
 //! How things stand, for people and for `status --json`.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::durable::{Exclusive, RebootPhase, Wish};
 use super::firmware::{self, record::Phase};
+use super::model::{self, LocationStatus};
+use super::reset::record::Phase as ResetPhase;
 use super::work::Work;
 
 /// The brain's part of `iotdm-agent status`.
@@ -19,11 +22,17 @@ pub struct Status {
     pub manage_refused: Option<String>,
     /// Whether the subscription stands.
     pub subscribed: bool,
-    /// What is under way: `none`, `reboot asked`, `reboot accepted`, `reboot unclear`, or something that this version
-    /// does not know.
+    /// What is under way: `none`, `reboot asked`, `factory reset accepted`, `firmware on trial` and the like, or something
+    /// that this version does not know.
     pub busy: &'static str,
     /// How firmware stands.
     pub firmware: FirmwareStatus,
+    /// What the service has written into the device model, by the names of attributes; `null` where it took something away.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub written: Map<String, Value>,
+    /// Where the device is, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<LocationStatus>,
     /// Records in the outbox that the service has not confirmed.
     pub owed: usize,
     /// Answers that the broker does not have yet.
@@ -74,6 +83,8 @@ pub(super) fn of(work: &Work<'_>) -> Status {
         subscribed: work.v.subscribed,
         busy: busy(work),
         firmware: firmware(work),
+        written: work.d.written.by_name(),
+        location: model::status(work),
         owed: work.v.outbox.len(),
         answers_owed: work
             .d
@@ -81,7 +92,7 @@ pub(super) fn of(work: &Work<'_>) -> Status {
             .iter()
             .filter(|handled| handled.answer.is_some() && !handled.delivered)
             .count(),
-        remembered: work.d.handled.len(),
+        remembered: work.d.handled.len() + work.d.others.len(),
         unsaved: work.unsaved(),
     }
 }
@@ -112,6 +123,11 @@ fn busy(work: &Work<'_>) -> &'static str {
             (Phase::Installed, Some(_)) => "firmware installed, rebooting",
             (Phase::Trial, _) => "firmware on trial",
             (Phase::RollingBack, _) => "firmware rolling back",
+        },
+        Some(Exclusive::Reset { reset }) if reset.boot_id != work.settings.boot_id => "factory reset, outcome to come",
+        Some(Exclusive::Reset { reset }) => match reset.phase {
+            ResetPhase::Accepted => "factory reset accepted",
+            ResetPhase::Starting => "factory reset starting",
         },
         Some(Exclusive::Unknown(_)) => "something that this version does not know",
     }

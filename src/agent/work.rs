@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::durable::{Change, Durable, RebootPhase, RebootState};
 use super::effect::{AckId, After, Effect, Level, OpId, OweId, PublishId, Say, Step, Topic};
-use super::handled::Key;
-use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, observation, outbox};
+use super::handled::{Key, Other, remember_other};
+use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, model, observation, outbox};
 use crate::protocol::{ReqId, Response, ToService};
 
 /// How many publishes may wait for their acknowledgement (the platform allows a device 10).
@@ -55,7 +55,12 @@ impl<'a> Work<'a> {
 
     /// Whether there is a change that the disk does not have.
     pub(super) fn unsaved(&self) -> bool {
-        self.v.unsaved.is_some() || self.v.reboot.is_held()
+        self.v.unsaved.is_some() || self.held()
+    }
+
+    /// Whether something waits until the disk works.
+    fn held(&self) -> bool {
+        self.v.reboot.is_held() || self.v.reset.is_held()
     }
 
     /// Whether it is time to try the disk again.
@@ -125,7 +130,10 @@ impl<'a> Work<'a> {
     /// Whether another publish may go out.
     pub(super) fn may_publish(&self) -> bool {
         self.v.subscribed
-            && self.v.answers_in_flight.len() + self.v.outbox.in_flight() + self.v.observation.in_flight()
+            && self.v.answers_in_flight.len()
+                + self.v.outbox.in_flight()
+                + self.v.observation.in_flight()
+                + self.v.located.in_flight()
                 < MAX_IN_FLIGHT
     }
 
@@ -174,6 +182,7 @@ impl<'a> Work<'a> {
         }
         outbox::not_published(self, id);
         observation::not_published(self, id);
+        model::not_published(self, id);
         lifecycle::not_published(self, id);
     }
 
@@ -188,6 +197,8 @@ impl<'a> Work<'a> {
             "a record of the outbox was given up"
         } else if observation::publish_refused(self, id) {
             "the service hears no more of that change"
+        } else if model::publish_refused(self, id) {
+            "the service is not told this location"
         } else if lifecycle::publish_refused(self, id) {
             "the next attempt to manage is in an hour"
         } else {
@@ -206,6 +217,7 @@ impl<'a> Work<'a> {
         outbox::send(self, true);
         lifecycle::send(self);
         observation::send(self);
+        model::send(self);
         outbox::send(self, false);
     }
 
@@ -239,6 +251,18 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Remembers how a request was answered that did not change the host. Nothing is written for that alone: when the
+    /// next run does not know of it, it comes to an answer of its own, as if the request had come later.
+    pub(super) fn remember_other(&mut self, other: Other) {
+        remember_other(&mut self.v.others, other);
+    }
+
+    /// How this request was answered, if it is one of the others that are remembered.
+    pub(super) fn other(&self, key: &Key) -> Option<&Other> {
+        let mut known = self.v.others.iter().chain(&self.d.others);
+        known.find(|other| other.key == *key)
+    }
+
     /// The latest answer to this request is to be sent once more.
     pub(super) fn answer_again(&mut self, key: Key) {
         if !self.v.repeat.contains(&key) {
@@ -248,16 +272,20 @@ impl<'a> Work<'a> {
 
     pub(super) fn finish(mut self) -> Step {
         let mut commit = None;
+        let held = self.held();
         if let Disk::Refuses(_) = self.disk {
             if self.changed {
                 self.v.unsaved = Some(Box::new(self.d.into_owned()));
             }
-            if self.v.unsaved.is_some() || self.v.reboot.is_held() {
+            if self.v.unsaved.is_some() || held {
                 self.v.retry_save_at = Some(self.now.boottime + SAVE_RETRY);
             }
         } else if self.changed || (self.v.unsaved.is_some() && self.may_retry_save()) {
+            for other in std::mem::take(&mut self.v.others) {
+                self.d.to_mut().apply(&Change::RememberOther(other));
+            }
             self.v.unsaved = None;
-            self.v.retry_save_at = self.v.retry_save_at.filter(|_| self.v.reboot.is_held());
+            self.v.retry_save_at = self.v.retry_save_at.filter(|_| held);
             commit = Some(self.d.into_owned());
         }
         Step {

@@ -27,6 +27,7 @@ pub(super) struct Located {
 pub(super) enum Value {
     Text(String),
     Truth(bool),
+    Number(f64),
     /// Each string with its own place.
     List(Vec<(String, Place)>),
     Table(Map<String, Json>),
@@ -134,6 +135,14 @@ impl Reader<'_> {
                 Some(list) => Ok(Value::List(list)),
                 None => return,
             },
+            (Holds::Number, number @ (DeValue::Integer(_) | DeValue::Float(_))) => match json(number, 0) {
+                Ok(number) => Ok(Value::Number(number.as_f64().unwrap_or_default())),
+                Err(_) => {
+                    let text = &self.text[value.span()];
+                    let told = format!("{text} is no number to work with");
+                    Err((told, "write it in digits, such as 48.137"))
+                }
+            },
             (Holds::Table, DeValue::Table(table)) => metadata(table).map(Value::Table),
             (Holds::Text, other) => Err((
                 format!("must be a string, not {}", named(other)),
@@ -150,6 +159,10 @@ impl Reader<'_> {
             (Holds::List, other) => Err((
                 format!("must be a list, not {}", named(other)),
                 "write [\"one\", \"two\"], or [] for none",
+            )),
+            (Holds::Number, other) => Err((
+                format!("must be a number, not {}", named(other)),
+                "write it without quotes, with a point and no comma",
             )),
             (Holds::Truth, other) => Err((
                 format!("must be true or false, not {}", named(other)),

@@ -11,6 +11,8 @@ pub(super) enum Holds {
     Size,
     /// `true` or `false`.
     Truth,
+    /// A number, with or without a decimal point.
+    Number,
     /// A list of strings.
     List,
     /// A table of anything JSON can say.
@@ -42,6 +44,8 @@ pub(super) const KEYS: &[(&str, Holds)] = &[
     ("manage.device_info.hwVersion", Holds::Text),
     ("manage.device_info.descriptiveLocation", Holds::Text),
     ("reboot.enabled", Holds::Truth),
+    ("factory_reset.enabled", Holds::Truth),
+    ("factory_reset.unit", Holds::Text),
     ("firmware.enabled", Holds::Truth),
     ("firmware.mark_good", Holds::Truth),
     ("firmware.max_size", Holds::Size),
@@ -57,11 +61,19 @@ pub(super) const KEYS: &[(&str, Holds)] = &[
     ("firmware.trial.timeout", Holds::Duration),
     ("firmware.trial.units", Holds::List),
     ("firmware.trial.require_service", Holds::Truth),
+    ("location.source", Holds::Text),
+    ("location.gpsd", Holds::Text),
+    ("location.min_interval", Holds::Duration),
+    ("location.max_interval", Holds::Duration),
+    ("location.min_distance", Holds::Number),
+    ("location.decimals", Holds::Number),
+    ("location.fixed.latitude", Holds::Number),
+    ("location.fixed.longitude", Holds::Number),
     ("state.directory", Holds::Text),
 ];
 
 /// Sections that later versions know. Named so that nobody takes them for a spelling mistake.
-pub(super) const LATER: &[&str] = &["factory_reset", "location", "diagnostics"];
+pub(super) const LATER: &[&str] = &["diagnostics"];
 
 /// What a name in a file stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -185,7 +197,7 @@ mod tests {
             (
                 "",
                 "x",
-                "sections are: device, service, manage, reboot, firmware, state",
+                "sections are: device, service, manage, reboot, factory_reset, firmware, location, state",
             ),
         ] {
             assert_eq!(hint(section, name).unwrap(), expected, "{section} {name}");

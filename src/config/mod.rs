@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    ClientCertificate, DEFAULT_STATE_DIRECTORY, Device, DeviceInfo, Firmware, FirmwareReboot, Kind, Manage, Proxy,
-    Reboot, Service, Settings, State, Token, Trial, Url, Window,
+    ClientCertificate, DEFAULT_FACTORY_RESET_UNIT, DEFAULT_STATE_DIRECTORY, Device, DeviceInfo, FactoryReset, Firmware,
+    FirmwareReboot, Kind, Location, LocationSource, Manage, Proxy, Reboot, Service, Settings, State, Token, Trial, Url,
+    Window,
 };
 
 use fragment::{Located, parse};

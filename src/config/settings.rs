@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 /// Where the state is kept unless the configuration or systemd says otherwise.
 pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/iotdm-agent";
 
+/// systemd's own target for it (systemd.special(7)).
+pub const DEFAULT_FACTORY_RESET_UNIT: &str = "factory-reset.target";
+
 /// Everything a configured agent needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -19,8 +22,12 @@ pub struct Settings {
     pub manage: Manage,
     /// Reboot on request.
     pub reboot: Reboot,
+    /// Factory reset on request.
+    pub factory_reset: FactoryReset,
     /// Firmware updates on request.
     pub firmware: Firmware,
+    /// Where the host is.
+    pub location: Location,
     /// Where the state is kept.
     pub state: State,
 }
@@ -145,6 +152,15 @@ pub struct Reboot {
     pub enabled: bool,
 }
 
+/// Factory reset on request of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactoryReset {
+    /// Whether the device does it.
+    pub enabled: bool,
+    /// The systemd unit that resets this host and ends in a reboot, with its suffix.
+    pub unit: String,
+}
+
 /// Firmware updates on request of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firmware {
@@ -204,6 +220,37 @@ pub struct Trial {
     pub units: Vec<String>,
     /// Whether the service must have answered a manage from the new slot, if it was reached from the old one.
     pub require_service: bool,
+}
+
+/// Where the host is, and when the service is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Location {
+    /// Who knows it.
+    pub source: LocationSource,
+    /// The least time from one report to the next: 10 s to 24 h.
+    pub min_interval: Duration,
+    /// The longest time from one report to the next while there is a fix; at least `min_interval`, 30 days at most.
+    pub max_interval: Duration,
+    /// Metres that the host must have moved, 0 to 100,000.
+    pub min_distance: f64,
+    /// Decimal places of the coordinates that are told, 0 to 9.
+    pub decimals: u8,
+}
+
+/// Who knows where the host is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LocationSource {
+    /// Nobody on this host.
+    Off,
+    /// A gpsd at this host and port, such as `127.0.0.1:2947` or `[::1]:2947`.
+    Gpsd(String),
+    /// The configuration.
+    Fixed {
+        /// Decimal degrees, -90 to 90.
+        latitude: f64,
+        /// Decimal degrees, -180 to 180.
+        longitude: f64,
+    },
 }
 
 /// Where the state is kept.

@@ -116,6 +116,8 @@ fn what_the_shipped_configuration_shows_as_a_default_is_the_default() {
     assert_eq!(bare.service.keep_alive, full.service.keep_alive);
     assert_eq!(bare.manage.lifetime, full.manage.lifetime);
     assert_eq!(bare.reboot, full.reboot);
+    assert_eq!(bare.factory_reset, full.factory_reset);
+    assert_eq!(bare.location, full.location);
     // what has no default is shown by an example: files, proxy, rate and window
     let mut firmware = full.firmware.clone();
     (firmware.ca_file, firmware.certificate, firmware.proxy) = (None, None, None);
@@ -179,6 +181,9 @@ fn a_whole_configuration_becomes_settings() {
         descriptiveLocation = "hall 2"
         [reboot]
         enabled = false
+        [factory_reset]
+        enabled = false
+        unit = "gateway-reset.service"
         [firmware]
         enabled = false
         mark_good = false
@@ -196,6 +201,16 @@ fn a_whole_configuration_becomes_settings() {
         timeout = "10m"
         units = ["modbus.service", "data@1.mount"]
         require_service = false
+        [location]
+        source = "fixed"
+        gpsd = "[::1]:2948"
+        min_interval = "10s"
+        max_interval = "7d"
+        min_distance = 12.5
+        decimals = 3
+        [location.fixed]
+        latitude = -33.5
+        longitude = 151
         [state]
         directory = "/data/iotdm-agent"
         "#,
@@ -238,6 +253,10 @@ fn a_whole_configuration_becomes_settings() {
             },
         },
         reboot: Reboot { enabled: false },
+        factory_reset: FactoryReset {
+            enabled: false,
+            unit: "gateway-reset.service".into(),
+        },
         firmware: Firmware {
             enabled: false,
             mark_good: false,
@@ -261,6 +280,16 @@ fn a_whole_configuration_becomes_settings() {
                 units: vec!["modbus.service".into(), "data@1.mount".into()],
                 require_service: false,
             },
+        },
+        location: Location {
+            source: LocationSource::Fixed {
+                latitude: -33.5,
+                longitude: 151.0,
+            },
+            min_interval: Duration::from_secs(10),
+            max_interval: Duration::from_secs(7 * 24 * 3600),
+            min_distance: 12.5,
+            decimals: 3,
         },
         state: State {
             directory: Some("/data/iotdm-agent".into()),
@@ -343,7 +372,17 @@ fn every_problem_is_told_at_once_in_the_order_of_the_lines() {
         "  \"web@.service\",\n",
         "]\n",
         "[location]\n",
-        "source = \"gpsd\"\n",
+        "source = \"fixed\"\n",
+        "gpsd = \"localhost\"\n",
+        "min_interval = \"1s\"\n",
+        "max_interval = \"5s\"\n",
+        "min_distance = \"far\"\n",
+        "decimals = 2.5\n",
+        "[location.fixed]\n",
+        "latitude = 91\n",
+        "longitude = inf\n",
+        "[diagnostics]\n",
+        "journal = true\n",
     ));
     let expected = "\
 config.toml:2:7: device.org: \"quickstart\" has no device management: use the organisation that the device is registered in
@@ -372,7 +411,20 @@ config.toml:20:10: firmware.reboot: needs firmware.window as well
 config.toml:22:11: firmware.trial.timeout: 1m is out of range: 2m to 24h
 config.toml:24:3: firmware.trial.units: \"modbus\" is no unit: write its whole name, such as \"modbus.service\"
 config.toml:25:3: firmware.trial.units: \"web@.service\" is a template: name one of its instances
-config.toml:27:2: location: [location] is not supported by this version
+config.toml:28:10: location.source: needs to know where
+    add [location.fixed] with latitude and longitude, in decimal degrees
+config.toml:29:8: location.gpsd: the port is missing: write HOST:PORT
+config.toml:30:16: location.min_interval: 1s is out of range: 10s to 1d
+config.toml:31:16: location.max_interval: 5s is out of range: 1m to 30d
+config.toml:32:16: location.min_distance: must be a number, not a string
+    write it without quotes, with a point and no comma
+config.toml:33:12: location.decimals: must be a whole number
+    5 is about a metre
+config.toml:35:12: location.fixed.latitude: 91 is out of range: -90 to 90 degrees
+    see docs/configuration.md
+config.toml:36:13: location.fixed.longitude: inf is no number to work with
+    write it in digits, such as 48.137
+config.toml:37:2: diagnostics: [diagnostics] is not supported by this version
     remove it until a version that has it is installed";
     assert_eq!(etc.refusal(), expected);
 }

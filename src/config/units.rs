@@ -143,6 +143,14 @@ pub(super) fn proxy(text: &str) -> Result<Proxy, String> {
     }
 }
 
+/// Reads `HOST:PORT`, IPv6 in brackets.
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    match host_and_port(text, "")? {
+        (_, Some(_)) => Ok(text.to_owned()),
+        (_, None) => Err("the port is missing: write HOST:PORT".to_owned()),
+    }
+}
+
 fn host_and_port(text: &str, login_goes_to: &str) -> Result<(String, Option<u16>), String> {
     if text.contains('@') {
         return Err(format!("a login does not belong here: use {login_goes_to}"));

@@ -4,6 +4,7 @@
 //! or key that every user of the host can read is refused.
 
 mod firmware;
+mod location;
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use super::error::Problem;
 use super::fragment::{Located, Value};
 use super::settings::{
-    ClientCertificate, Device, DeviceInfo, Kind, Manage, Reboot, Service, Settings, State, Token, Url,
+    ClientCertificate, DEFAULT_FACTORY_RESET_UNIT, Device, DeviceInfo, FactoryReset, Kind, Manage, Reboot, Service,
+    Settings, State, Token, Url,
 };
 use super::{Configuration, Inputs, units};
 
@@ -52,7 +54,14 @@ pub(super) fn settings(
     let reboot = Reboot {
         enabled: check.truth("reboot.enabled").unwrap_or(true),
     };
+    let factory_reset = FactoryReset {
+        enabled: check.truth("factory_reset.enabled").unwrap_or(true),
+        unit: check
+            .text("factory_reset.unit", units::unit_name)
+            .unwrap_or_else(|| DEFAULT_FACTORY_RESET_UNIT.to_owned()),
+    };
     let firmware = check.firmware();
+    let location = check.location();
     let state = State {
         directory: check.path("state.directory"),
     };
@@ -66,7 +75,9 @@ pub(super) fn settings(
                 service,
                 manage,
                 reboot,
+                factory_reset,
                 firmware,
+                location,
                 state,
             }))
         }

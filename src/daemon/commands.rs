@@ -6,6 +6,7 @@ use super::run::Daemon;
 use super::{Happening, check};
 use crate::agent::effect::Reply as CommandReply;
 use crate::agent::{CommandId, Event};
+use crate::host::clock;
 use crate::local::{Call, Reply, Request};
 
 impl Daemon {
@@ -25,6 +26,10 @@ impl Daemon {
             }
             _ if self.agent.is_none() => {
                 let _ = call.reply.send(Reply::Failed(self.summary()));
+            }
+            Request::Location => {
+                let whereabouts = self.agent.as_ref().map(|agent| agent.whereabouts(clock::boottime()));
+                let _ = call.reply.send(Reply::Done(serde_json::json!(whereabouts)));
             }
             Request::Manage => {
                 let command = self.keep(call.reply);

@@ -47,6 +47,7 @@ impl Daemon {
     pub(super) async fn configured(&mut self) {
         let Configuration::Configured(settings) = &self.configuration.settings else {
             self.connection = Connection::None;
+            self.look_for_location();
             return self.leave().await;
         };
         // The first answer of the host comes soon, and leads here.
@@ -74,6 +75,7 @@ impl Daemon {
         } else {
             self.events.push_back(Event::Configured(Box::new(brain)));
         }
+        self.look_for_location();
         // What recovery says comes before anything that the broker has waiting.
         self.drain().await;
         if self.session.is_none() {

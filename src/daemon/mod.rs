@@ -11,16 +11,18 @@ mod disk;
 mod environment;
 mod firmware;
 mod link;
+mod location;
 mod logging;
 mod pulse;
 mod report;
+mod reset;
 mod run;
 mod settings;
 mod shutdown;
 
 pub use environment::Environment;
 pub use logging::start as start_logging;
-pub use report::{Report, firmware_in_words, readable};
+pub use report::{Report, firmware_in_words, location_in_words, readable};
 pub use run::{Exit, run};
 
 use std::os::fd::OwnedFd;

@@ -186,6 +186,7 @@ pub fn readable(value: &Value) -> String {
             Some(since.map_or(managed.to_owned(), |since| format!("{managed}, last confirmed {since}"))),
         );
         line("refused", text(&agent["manage_refused"]));
+        line("service wrote", written(&agent["written"]));
         line("busy", text(&agent["busy"]).filter(|busy| busy != "none"));
         let owed = agent["owed"].as_u64().unwrap_or(0) + agent["answers_owed"].as_u64().unwrap_or(0);
         line("to be sent", (owed > 0).then(|| format!("{owed} messages")));
@@ -198,6 +199,25 @@ pub fn readable(value: &Value) -> String {
     line("configuration", text(&value["configuration_trouble"]));
     line("version", text(&value["version"]));
     out
+}
+
+/// What the service has written into the device model: not too much of it.
+fn written(written: &Value) -> Option<String> {
+    const SHOWN: usize = 6;
+    let written = written.as_object().filter(|written| !written.is_empty())?;
+    let one = |(name, value): (&String, &Value)| {
+        let text = match value {
+            Value::Null => format!("no {name}"),
+            value => format!("{name} = {value}"),
+        };
+        let short = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c });
+        short.collect::<String>()
+    };
+    let mut text = written.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
+    if written.len() > SHOWN {
+        text += &format!(" and {} more (--json shows all)", written.len() - SHOWN);
+    }
+    Some(text)
 }
 
 fn duration(seconds: u64) -> String {
@@ -240,6 +260,38 @@ pub fn firmware_in_words(firmware: &Value) -> String {
     }));
     lines.extend(text("waiting_for").map(|what| format!("waiting for: {what}")));
     lines.extend(text("not_supported").map(|reason| format!("not supported here: {reason}")));
+    lines.join("\n")
+}
+
+/// The answer to `iotdm-agent location` for a person.
+pub fn location_in_words(value: &Value) -> String {
+    let place = |value: &Value| {
+        let mut text = format!("{}, {}", value["latitude"], value["longitude"]);
+        for (name, what) in [("elevation", "elevation"), ("accuracy", "accuracy")] {
+            if let Some(metres) = value[name].as_f64() {
+                let _ = write!(text, ", {what} {metres} m");
+            }
+        }
+        if let Some(time) = value["measuredDateTime"].as_str() {
+            let _ = write!(text, ", measured {time}");
+        }
+        text
+    };
+    let aged = |name: &str| {
+        let age = value[format!("{name}_age_seconds")].as_u64()?;
+        Some(format!("{}, {} ago", place(&value[name]), duration(age)))
+    };
+    let mut lines = Vec::new();
+    lines.push(match value["source"].as_str() {
+        Some("measured") => format!("here, as measured: {}", place(&value["location"])),
+        Some("service") => format!("here, as the service says: {}", place(&value["location"])),
+        Some("configuration") => format!("here, as the configuration says: {}", place(&value["location"])),
+        _ => "nobody knows where this host is ([location] in the configuration)".to_owned(),
+    });
+    lines.extend(aged("fix").map(|text| format!("newest fix: {text}")));
+    lines.extend(aged("reported").map(|text| format!("last reported: {text}")));
+    lines.extend(value["why"].as_str().map(|why| format!("not more is told: {why}")));
+    lines.extend(value["trouble"].as_str().map(|why| format!("no fix: {why}")));
     lines.join("\n")
 }
 

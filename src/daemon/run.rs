@@ -18,7 +18,7 @@ use super::environment::Environment;
 use super::link::{Link, next_event};
 use super::logging;
 use super::pulse::{Pulse, Task, notify};
-use super::{Facts, Happening, firmware, shutdown};
+use super::{Facts, Happening, firmware, location, shutdown};
 use crate::agent::{AckId, After, Agent, CommandId, Disk, Effect, Event, Now, PublishId};
 use crate::config::{self, Configuration};
 use crate::host::clock;
@@ -145,6 +145,7 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
         next_command: 0,
         delay_lock: None,
         firmware: firmware::Tasks::new(),
+        looking: location::Looking::default(),
         happenings,
         pulse,
         started: Instant::now(),
@@ -205,6 +206,7 @@ pub(super) struct Daemon {
     pub(super) next_command: u64,
     pub(super) delay_lock: Option<OwnedFd>,
     pub(super) firmware: firmware::Tasks,
+    pub(super) looking: location::Looking,
     pub(super) happenings: mpsc::Sender<Happening>,
     pub(super) pulse: Pulse,
     pub(super) started: Instant,
@@ -339,6 +341,11 @@ impl Daemon {
             After::Effect(Effect::Watch(watch)) => self.watch_health(watch),
             After::Effect(Effect::Marker(marker)) => self.mark_trial(marker).await,
             After::Effect(Effect::Discard) => self.discard().await,
+            After::Effect(Effect::SurveyReset(op)) => self.survey_reset(op),
+            After::Effect(Effect::ReadResetReport(op)) => self.read_reset_report(op),
+            After::Effect(Effect::DiscardResetReport) => self.discard_reset_report(),
+            After::Effect(Effect::WithdrawReset) => self.withdraw_reset(),
+            After::Reset(op) => self.start_reset(op),
             After::Download(op, image) => self.download(op, &image),
             After::Install { op, image, transaction } => self.install(op, &image, transaction),
             After::Rejoin(op) => self.rejoin(op),

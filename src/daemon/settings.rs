@@ -7,10 +7,10 @@ use super::Facts;
 use super::firmware::support;
 use crate::agent;
 use crate::agent::firmware::WhenToReboot;
-use crate::config::{self, FirmwareReboot, Kind, Token};
+use crate::config::{self, FirmwareReboot, Kind, LocationSource, Token};
 use crate::host::identity;
 use crate::mqtt::{Broker, Options, Proxy, Subscription, TlsFiles, TokenSource};
-use crate::protocol::model::DeviceInfo;
+use crate::protocol::model::{DeviceInfo, Location};
 use crate::protocol::names::NameError;
 use crate::protocol::topic::{agent_filter, gateway_notification};
 use crate::protocol::{Address, Device};
@@ -29,8 +29,12 @@ pub(super) fn brain(
         address: address(settings)?,
         lifetime: u64::from(settings.manage.lifetime),
         metadata: settings.manage.metadata.clone(),
-        device_info: device_info(&settings.manage.device_info, &facts.identity),
+        device_info: host_info(&facts.identity),
+        configured_info: configured_info(&settings.manage.device_info),
+        location: fixed(&settings.location.source),
+        tracking: tracking(&settings.location),
         reboot_enabled: settings.reboot.enabled,
+        reset_enabled: settings.factory_reset.enabled,
         firmware: agent::firmware::Settings {
             supported: support::supported(settings, &facts.firmware, kept),
             mark_good: settings.firmware.mark_good,
@@ -48,17 +52,54 @@ pub(super) fn brain(
     })
 }
 
-/// What the configuration says wins over what the host says.
-fn device_info(set: &config::DeviceInfo, facts: &identity::Facts) -> DeviceInfo {
-    let or = |set: &Option<String>, fact: &Option<String>| set.clone().or_else(|| fact.clone());
+/// Where the configuration says that the device stands.
+fn fixed(source: &LocationSource) -> Option<Location> {
+    match source {
+        LocationSource::Fixed { latitude, longitude } => Some(Location {
+            latitude: *latitude,
+            longitude: *longitude,
+            elevation: None,
+            accuracy: None,
+            measured_date_time: None,
+            extra: serde_json::Map::new(),
+        }),
+        LocationSource::Off | LocationSource::Gpsd(_) => None,
+    }
+}
+
+/// When the service is told what the receiver says.
+fn tracking(location: &config::Location) -> Option<agent::location::Settings> {
+    matches!(location.source, LocationSource::Gpsd(_)).then(|| agent::location::Settings {
+        min_interval: location.min_interval,
+        max_interval: location.max_interval,
+        min_distance: location.min_distance,
+        decimals: location.decimals,
+        interval: super::location::interval(location),
+    })
+}
+
+/// What the host says.
+fn host_info(facts: &identity::Facts) -> DeviceInfo {
     DeviceInfo {
-        serial_number: or(&set.serial_number, &facts.serial_number),
-        manufacturer: or(&set.manufacturer, &facts.manufacturer),
-        model: or(&set.model, &facts.model),
+        serial_number: facts.serial_number.clone(),
+        manufacturer: facts.manufacturer.clone(),
+        model: facts.model.clone(),
+        fw_version: facts.fw_version.clone(),
+        hw_version: facts.hw_version.clone(),
+        ..DeviceInfo::default()
+    }
+}
+
+/// What the configuration says.
+fn configured_info(set: &config::DeviceInfo) -> DeviceInfo {
+    DeviceInfo {
+        serial_number: set.serial_number.clone(),
+        manufacturer: set.manufacturer.clone(),
+        model: set.model.clone(),
         device_class: set.device_class.clone(),
         description: set.description.clone(),
-        fw_version: or(&set.fw_version, &facts.fw_version),
-        hw_version: or(&set.hw_version, &facts.hw_version),
+        fw_version: set.fw_version.clone(),
+        hw_version: set.hw_version.clone(),
         descriptive_location: set.descriptive_location.clone(),
         extra: serde_json::Map::new(),
     }

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// No host can honestly show an earlier time: 2026-11-01T00:00:00Z, shortly before this program was written.
 /// A gateway without a battery-backed clock starts in 1970 or at its image's build date until NTP answers.
-const EARLIEST: i64 = 1_793_491_200;
+pub(super) const EARLIEST: i64 = 1_793_491_200;
 
 /// Where the kernel shows the boot id, unless the sandbox hides it.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";

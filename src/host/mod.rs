@@ -6,6 +6,7 @@
 pub mod bus;
 pub mod clock;
 pub mod download;
+pub mod gpsd;
 pub mod identity;
 pub mod logind;
 pub mod mounts;

@@ -1,11 +1,15 @@
-//! systemd, read-only: what state is a unit in, what state is the machine in.
+//! systemd: what state is a unit in, what does it pull in, what state is the machine in; and the start of a unit.
 //!
-//! Nothing here starts, stops or changes a unit. Reading needs no permission on Debian.
+//! Reading needs no permission on Debian; only `start` changes anything, and only where polkit allows it.
 //! Facts: `org.freedesktop.systemd1(5)`; `LoadUnit` of a unit that does not exist succeeds, its `LoadState` is then
 //! `not-found`.
 
+mod start;
+
 use zbus::proxy::CacheProperties;
 use zbus::{ObjectPath, OwnedObjectPath};
+
+pub use start::StartFailed;
 
 use super::bus::{Bus, BusError};
 
@@ -17,6 +21,11 @@ use super::bus::{Bus, BusError};
 trait Manager {
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn list_units_filtered(&self, states: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    fn subscribe(&self) -> zbus::Result<()>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn system_state(&self) -> zbus::Result<String>;
@@ -58,6 +67,12 @@ trait Unit {
     fn active_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit_file_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn requires(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn binds_to(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn wants(&self) -> zbus::Result<Vec<String>>;
 }
 
 /// What systemd says about one unit, in systemd's words.
@@ -89,6 +104,8 @@ impl ServiceInfo {
     }
 }
 
+const LOAD: &str = "systemd1 LoadUnit";
+
 /// systemd's manager on one bus connection.
 #[derive(Debug, Clone)]
 pub struct Systemd {
@@ -119,15 +136,8 @@ impl Systemd {
     /// # Errors
     /// When the name is no unit name, or systemd does not answer.
     pub async fn unit(&self, name: &str) -> Result<UnitInfo, BusError> {
-        const CALL: &str = "systemd1 LoadUnit";
-        let told = |error| BusError::new(CALL, &error);
-        let path = self.manager.load_unit(name).await.map_err(told)?;
-        let unit = UnitProxy::builder(self.bus.connection())
-            .path(path)
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await
-            .map_err(told)?;
+        let told = |error| BusError::new(LOAD, &error);
+        let unit = self.load(name).await.map_err(told)?;
         let load_state = unit.load_state().await.map_err(told)?;
         let service = if load_state == "loaded" && name.ends_with(".service") {
             Some(self.service(unit.inner().path().to_owned()).await?)
@@ -140,6 +150,31 @@ impl Systemd {
             unit_file_state: unit.unit_file_state().await.map_err(told)?,
             service,
         })
+    }
+
+    /// The names of the units that start together with the unit `name` (`Requires=`, `BindsTo=`, `Wants=`), each once,
+    /// in the order of their names.
+    ///
+    /// # Errors
+    /// As [`Systemd::unit`].
+    pub async fn pulled_in_by(&self, name: &str) -> Result<Vec<String>, BusError> {
+        let told = |error| BusError::new(LOAD, &error);
+        let unit = self.load(name).await.map_err(told)?;
+        let mut names = unit.requires().await.map_err(told)?;
+        names.extend(unit.binds_to().await.map_err(told)?);
+        names.extend(unit.wants().await.map_err(told)?);
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn load(&self, name: &str) -> zbus::Result<UnitProxy<'static>> {
+        let path = self.manager.load_unit(name).await?;
+        UnitProxy::builder(self.bus.connection())
+            .path(path)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
     }
 
     async fn service(&self, path: ObjectPath<'static>) -> Result<ServiceInfo, BusError> {

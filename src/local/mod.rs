@@ -33,6 +33,8 @@ pub fn socket_path(runtime_directory: Option<&Path>) -> PathBuf {
 pub enum Request {
     /// How things stand.
     Status,
+    /// Where the host is, and why the service is not told more.
+    Location,
     /// Send a manage request; take the device back into management if need be.
     Manage,
     /// Take the device out of management.

@@ -172,13 +172,13 @@ impl Members {
         self.members.shift_remove(name).filter(|value| !value.is_null())
     }
 
-    /// A member that must be there.
+    /// A member that must be there, and may be `null`.
     ///
     /// # Errors
     /// When it is not.
-    pub fn required(&mut self, name: &str) -> Result<Value, Malformed> {
-        self.value(name)
-            .ok_or_else(|| Malformed::new(self.path(name), "is missing"))
+    pub fn given(&mut self, name: &str) -> Result<Value, Malformed> {
+        let value = self.members.shift_remove(name);
+        value.ok_or_else(|| Malformed::new(self.path(name), "is missing"))
     }
 
     /// A member that is a string.
@@ -479,7 +479,7 @@ mod tests {
         assert_eq!(members.integer("b"), Ok(Some(2)), "a numeric string");
         assert_eq!(members.string("c"), Ok(None), "null is absent");
         assert_eq!(members.integer("e").unwrap_err().field, "d.e");
-        assert_eq!(members.required("z").unwrap_err().to_string(), "d.z: is missing");
+        assert_eq!(members.given("z").unwrap_err().to_string(), "d.z: is missing");
         assert!(members.rest().is_empty());
     }
 }

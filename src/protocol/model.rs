@@ -201,7 +201,7 @@ pub fn check_metadata(path: &str, metadata: &Map<String, Value>) -> Result<(), M
 pub struct FieldValue {
     /// The attribute's dotted name.
     pub field: String,
-    /// Its value, whole or (in a notify) only what changed of it.
+    /// Its value, whole or (in a notify) only what changed of it; `null` when there is none any more.
     pub value: Value,
 }
 
@@ -229,7 +229,7 @@ impl FieldValue {
         let field = members
             .string("field")?
             .ok_or_else(|| Malformed::new(members.path("field"), "is missing"))?;
-        let value = members.required("value")?;
+        let value = members.given("value")?;
         Ok(FieldValue { field, value })
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::WISH;
 use super::state_folder::{Found, StateFolder};
 
 /// The file in the state folder.
@@ -59,7 +60,8 @@ impl Report {
     }
 }
 
-/// Reads the report, if there is one. What lies under its name and is none counts as an error.
+/// Reads the report, if there is one. What lies under its name and is none counts as an error. The wish that it is the
+/// end of goes, if the program died between the two: or a later boot would wipe once more.
 ///
 /// # Errors
 /// When the folder or the file cannot be read, or holds something else.
@@ -68,12 +70,16 @@ pub fn read(state_directory: &Path) -> io::Result<Option<Report>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    match folder.read(FILE)? {
-        None => Ok(None),
-        Some(Found { text, .. }) => serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is no report: {error}"))),
+    let Some(Found { text, .. }) = folder.read(FILE)? else {
+        return Ok(None);
+    };
+    let report: Report = serde_json::from_str(&text)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is no report: {error}")))?;
+    let its_own = |wish: Found| wish.text.lines().next() == Some(&format!("asked_in={}", report.asked_in));
+    if folder.read(WISH)?.is_some_and(its_own) {
+        folder.remove(WISH)?;
     }
+    Ok(Some(report))
 }
 
 /// Removes the report: it is told. That there is none is fine.

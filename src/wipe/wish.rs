@@ -58,7 +58,7 @@ pub(super) fn read(folder: &StateFolder) -> Left {
 }
 
 pub(super) fn leave(folder: &StateFolder, boot: &str) -> io::Result<()> {
-    folder.replace(WISH, &format!("asked_in={boot}\n"), 0o600)
+    folder.replace(WISH, &format!("asked_in={boot}\n"), 0o644)
 }
 
 /// This boot works on it.

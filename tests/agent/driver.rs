@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use iotdm::agent::effect::{Health, Image, Mark, Marker, Purpose, Reply, Topic};
 use iotdm::agent::event::Message;
+use iotdm::agent::reset::record::Phase;
 use iotdm::agent::*;
 use iotdm::protocol::model::DeviceInfo;
 use iotdm::protocol::{Address, ToDevice};
@@ -34,6 +35,11 @@ pub(crate) struct Driver {
     pub(crate) watch: Option<(OpId, Health)>,
     pub(crate) marker: Option<Marker>,
     pub(crate) discarded: usize,
+    pub(crate) reset_surveys: Vec<OpId>,
+    pub(crate) resets: Vec<OpId>,
+    pub(crate) report_reads: Vec<OpId>,
+    pub(crate) reports_discarded: usize,
+    pub(crate) withdrawn: usize,
     pub(crate) commits: usize,
     last_ack: u64,
     starts: u8,
@@ -48,7 +54,11 @@ pub(crate) fn settings(boot: &str) -> Settings {
             fw_version: Some("1.0".into()),
             ..DeviceInfo::default()
         },
+        configured_info: DeviceInfo::default(),
+        location: None,
+        tracking: None,
         reboot_enabled: true,
+        reset_enabled: true,
         firmware: firmware::Settings {
             supported: Ok(()),
             ..firmware::Settings::default()
@@ -87,6 +97,11 @@ impl Driver {
             watch: None,
             marker: None,
             discarded: 0,
+            reset_surveys: Vec::new(),
+            resets: Vec::new(),
+            report_reads: Vec::new(),
+            reports_discarded: 0,
+            withdrawn: 0,
             commits: 0,
             last_ack: 0,
             starts: 0,
@@ -145,6 +160,16 @@ impl Driver {
                 After::Effect(Effect::Watch(watch)) => self.watch = watch,
                 After::Effect(Effect::Marker(marker)) => self.marker = marker,
                 After::Effect(Effect::Discard) => self.discarded += 1,
+                After::Effect(Effect::SurveyReset(op)) => self.reset_surveys.push(op),
+                After::Effect(Effect::ReadResetReport(op)) => self.report_reads.push(op),
+                After::Effect(Effect::DiscardResetReport) => self.reports_discarded += 1,
+                After::Effect(Effect::WithdrawReset) => self.withdrawn += 1,
+                After::Reset(op) => {
+                    let disk = self.on_disk();
+                    let starting = disk.reset().is_some_and(|reset| reset.phase == Phase::Starting);
+                    assert!(starting, "systemd is asked only when that is on the disk");
+                    self.resets.push(op);
+                }
                 After::Download(op, image) => {
                     assert_eq!(
                         self.on_disk().firmware.state,
@@ -203,6 +228,27 @@ impl Driver {
         self.event(Event::RebootEnded { op, outcome });
     }
 
+    pub(crate) fn ask_reset(&mut self, req_id: &str) -> AckId {
+        let topic = ToDevice::FactoryReset.topic(&Address::Session);
+        self.receive(&topic, &format!(r#"{{"reqId":"{req_id}"}}"#))
+    }
+
+    /// The look at the host is done.
+    pub(crate) fn reset_surveyed(&mut self, found: Result<ResetReady, ResetRefused>) {
+        let op = *self.reset_surveys.last().unwrap();
+        self.event(Event::ResetSurveyed { op, found });
+    }
+
+    pub(crate) fn reset_ends(&mut self, outcome: ResetOutcome) {
+        let op = *self.resets.last().unwrap();
+        self.event(Event::ResetEnded { op, outcome });
+    }
+
+    pub(crate) fn report_is(&mut self, report: Result<Option<ResetReport>, String>) {
+        let op = *self.report_reads.last().unwrap();
+        self.event(Event::ResetReported { op, report });
+    }
+
     /// The broker acknowledges everything that was published so far.
     pub(crate) fn broker_has_all(&mut self) {
         let ids: Vec<_> = self.published.iter().map(|(id, ..)| *id).collect();
@@ -214,6 +260,20 @@ impl Driver {
     /// The service answers the last manage.
     pub(crate) fn answer_manage(&mut self, rc: u16) {
         let req_id = self.on("mgmt/manage").last().unwrap()["reqId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        self.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
+    }
+
+    /// A message on a topic with this end, with a request id.
+    pub(crate) fn write(&mut self, req_id: &str, fields: &str) {
+        self.request("device/update", req_id, &format!(r#","d":{{"fields":[{fields}]}}"#));
+    }
+
+    /// The service answers the last location that it was told.
+    pub(crate) fn answer_location(&mut self, rc: u16) {
+        let req_id = self.on("update/location").last().unwrap()["reqId"]
             .as_str()
             .unwrap()
             .to_owned();
@@ -258,6 +318,11 @@ impl Driver {
             boot_id: boot.into(),
             ..self.agent.settings().clone()
         });
+    }
+
+    /// The same, with other settings.
+    pub(crate) fn starts_with(&mut self, settings: Settings) {
+        self.start_again(settings);
     }
 
     fn start_again(&mut self, settings: Settings) {

@@ -44,7 +44,7 @@ pub(crate) fn written(booted: &str) -> Survey {
 }
 
 impl Driver {
-    fn described() -> Self {
+    pub(crate) fn described() -> Self {
         let mut driver = Self::managed();
         driver.describe("u1", "2.0");
         driver.request("observe", "o1", r#","d":{"fields":[{"field":"mgmt.firmware"}]}"#);
@@ -64,11 +64,11 @@ impl Driver {
         self.receive(&format!("iotdm-1/{tail}"), &format!(r#"{{"reqId":"{req_id}"{more}}}"#));
     }
 
-    fn download(&mut self, req_id: &str) {
+    pub(crate) fn download(&mut self, req_id: &str) {
         self.request("mgmt/initiate/firmware/download", req_id, "");
     }
 
-    fn update(&mut self, req_id: &str) {
+    pub(crate) fn update(&mut self, req_id: &str) {
         self.request("mgmt/initiate/firmware/update", req_id, "");
     }
 
@@ -82,7 +82,7 @@ impl Driver {
         self.event(Event::Downloaded { op, end });
     }
 
-    fn install_ends(&mut self, end: InstallEnd) {
+    pub(crate) fn install_ends(&mut self, end: InstallEnd) {
         let op = *self.installs.last().unwrap();
         self.event(Event::Installed { op, end });
     }
@@ -110,7 +110,7 @@ impl Driver {
         told
     }
 
-    fn downloaded() -> Self {
+    pub(crate) fn downloaded() -> Self {
         let mut driver = Self::described();
         driver.download("d1");
         driver.surveyed(Survey::default());

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use iotdm::agent::durable::{Durable, RebootPhase, Wish};
-use iotdm::agent::{Agent, Event, OweId, Verdict};
+use iotdm::agent::{Agent, Event, OweId, ResetReport, Settings, Verdict, reset};
+use iotdm::protocol::model::Location;
 use serde_json::{Value, json};
 
 use crate::driver::{Driver, settings};
@@ -25,6 +26,77 @@ fn the_state_of_0_1_is_read_whole_and_written_back_as_it_was() {
 }
 
 #[test]
+fn a_factory_reset_of_0_1_is_read_whole_written_back_as_it_was_and_comes_to_its_end() {
+    let golden = include_str!("golden/state-0.1-reset.json").trim_end();
+    let durable = Durable::from_json(golden.as_bytes()).unwrap();
+    let reset = durable.reset().unwrap();
+    assert_eq!((reset.phase, reset.requests.len()), (reset::record::Phase::Starting, 1));
+    assert!(
+        durable.extra.is_empty() && reset.extra.is_empty(),
+        "all of it is understood"
+    );
+    assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+
+    let asked_in = reset.boot_id.clone();
+    let mut driver = Driver::new();
+    driver.disk = golden.into();
+    driver.host_reboots("boot-2");
+    driver.report_is(Ok(Some(ResetReport {
+        id: "boot-2".into(),
+        asked_in,
+        failed: None,
+        text: "/data/app wiped".into(),
+    })));
+    driver.connect(true);
+    assert_eq!(driver.order(), ["log", "manage"]);
+    assert_eq!(driver.on_disk().reset_told.as_deref(), Some("boot-2"));
+}
+
+#[test]
+fn what_the_service_wrote_in_0_1_is_read_whole_written_back_as_it_was_and_still_counts() {
+    let golden = include_str!("golden/state-0.1-model.json").trim_end();
+    let durable = Durable::from_json(golden.as_bytes()).unwrap();
+    assert_eq!((durable.others.len(), durable.written.metadata.len()), (2, 3));
+    assert!(
+        durable.extra.is_empty() && durable.written.extra.is_empty(),
+        "all of it is understood"
+    );
+    assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+
+    let mut driver = Driver::new();
+    driver.disk = golden.into();
+    let fixed = json!({"latitude": 48.0, "longitude": 11.5});
+    driver.starts_with(Settings {
+        metadata: json!({"site": "south", "zone": "b"}).as_object().cloned(),
+        location: Some(Location::parse("", fixed).unwrap()),
+        ..settings("boot-1")
+    });
+    driver.connect(true);
+    let manage = driver.on("manage")[0]["d"].clone();
+    assert_eq!(manage["metadata"], json!({"site": "north", "rack": 4}));
+    assert_eq!(manage["deviceInfo"]["description"], "hall 2");
+    driver.answer_manage(200);
+    assert_eq!(driver.order(), ["manage"], "neither told back nor notified");
+    let mut newer: Value = serde_json::from_slice(&driver.disk).unwrap();
+    for path in [
+        "/written",
+        "/written/metadata/site",
+        "/written/device_info/description",
+        "/others/1",
+    ] {
+        add_a_member(newer.pointer_mut(path).unwrap());
+    }
+    driver.disk = newer.to_string().into_bytes();
+    driver.restart();
+    driver.write("m9", r#"{"field":"metadata.rack","value":5}"#);
+    let kept: Value = serde_json::from_slice(&driver.disk).unwrap();
+    assert_eq!(kept["written"]["metadata"]["rack"]["value"], 5);
+    newer["written"]["metadata"]["rack"]["value"] = 5.into();
+    assert_eq!(kept["written"], newer["written"]);
+    assert_eq!(kept["others"][1], newer["others"][1]);
+}
+
+#[test]
 fn the_outbox_of_0_1_is_sent() {
     let lines = include_str!("golden/outbox-0.1.jsonl").lines();
     let owed = lines
@@ -43,6 +115,10 @@ fn the_outbox_of_0_1_is_sent() {
         3,
         "what a newer version wrote stays on the disk"
     );
+}
+
+fn add_a_member(object: &mut Value) {
+    object["from_a_newer_version"] = json!({"since": 2});
 }
 
 /// A member that this version does not know, in every object of a document.

@@ -1,4 +1,4 @@
-use iotdm::agent::Settings;
+use iotdm::agent::{DownloadEnd, Event, Settings};
 use iotdm::protocol::Address;
 
 use crate::driver::{Driver, settings};
@@ -23,6 +23,138 @@ fn env_02_a_request_without_an_id_that_may_have_been_delivered_before_is_not_don
     driver.deliver(REBOOT, b"{}", false, true);
     assert!(driver.reboots.is_empty());
     assert!(driver.said.last().unwrap().1.contains("without reqId"));
+}
+
+#[test]
+fn env_02_an_update_without_an_id_that_may_have_been_delivered_before_is_not_done() {
+    let mut driver = Driver::managed();
+    for (tail, d) in [
+        ("device/update", r#"{"fields":[{"field":"metadata.a","value":1}]}"#),
+        ("observe", r#"{"fields":["metadata"]}"#),
+    ] {
+        let ack = driver.deliver(
+            &format!("iotdm-1/{tail}"),
+            format!(r#"{{"d":{d}}}"#).as_bytes(),
+            false,
+            true,
+        );
+        assert_eq!(driver.acked.last(), Some(&ack));
+        assert!(driver.said.last().unwrap().1.contains("without reqId"), "{tail}");
+    }
+    assert!(driver.on_disk().written.is_empty() && driver.on_disk().observed.is_empty());
+}
+
+#[test]
+fn env_07_an_update_that_is_delivered_again_does_not_undo_what_came_after_it() {
+    let mut driver = Driver::managed();
+    driver.describe("u1", "2.0");
+    driver.describe("u2", "3.0");
+    driver.download("d1");
+    driver.surveyed(crate::firmware::slots("rootfs.0"));
+    let op = driver.downloads.last().unwrap().0;
+    driver.event(Event::Downloaded {
+        op,
+        end: DownloadEnd::Done,
+    });
+    driver.broker_has_all();
+    driver.write("m1", r#"{"field":"metadata.site","value":"north"}"#);
+    driver.write("m2", r#"{"field":"metadata.site","value":"east"}"#);
+    driver.broker_has_all();
+    let discarded = driver.discarded;
+    for _ in 0..2 {
+        driver.published.clear();
+        driver.describe("u1", "2.0");
+        driver.write("m1", r#"{"field":"metadata.site","value":"north"}"#);
+        assert_eq!((driver.answers("u1"), driver.answers("m1")), (vec![204], vec![204]));
+        let durable = driver.on_disk();
+        assert_eq!(
+            (durable.firmware.version.as_deref(), durable.firmware.state),
+            (Some("3.0"), 2)
+        );
+        assert_eq!(durable.written.metadata["site"].value, Some("east".into()));
+        assert_eq!(driver.discarded, discarded, "the image stays");
+        driver.restart();
+        driver.connect(true);
+        driver.answer_manage(200);
+    }
+}
+
+#[test]
+fn env_07_an_observe_that_is_delivered_again_after_its_cancel_observes_nothing() {
+    let mut driver = Driver::managed();
+    let observe = r#","d":{"fields":["metadata","metadata"]}"#;
+    driver.request("observe", "o1", observe);
+    driver.write("m1", r#"{"field":"metadata.site","value":"north"}"#);
+    driver.request("observe", "o1", observe);
+    let answers = driver.on("response");
+    assert_eq!(
+        answers.last().unwrap()["d"]["fields"],
+        serde_json::json!([{"field": "metadata", "value": {"site": "north"}}]),
+        "as long as it is observed the answer has the value of now"
+    );
+    driver.request("cancel", "c1", observe);
+    driver.broker_has_all();
+    driver.request("observe", "o1", observe);
+    assert_eq!(driver.answers("o1"), [200, 200, 200]);
+    assert!(driver.on_disk().observed.is_empty());
+    driver.request("observe", "o2", observe);
+    driver.request("cancel", "c1", observe);
+    assert_eq!(driver.answers("c1"), [200, 200]);
+    assert_eq!(
+        driver.on_disk().observed.len(),
+        1,
+        "nor does an old cancel end a new observation"
+    );
+}
+
+#[test]
+fn env_07_a_refusal_stays_one_and_is_written_down_with_what_is_written_next() {
+    let mut driver = Driver::described();
+    driver.download("d1");
+    driver.surveyed(crate::firmware::slots("rootfs.0"));
+    driver.broker_has_all();
+    let describe = |driver: &mut Driver| driver.write("w1", r#"{"field":"mgmt.firmware","value":{"version":"9"}}"#);
+    let commits = driver.commits;
+    describe(&mut driver);
+    driver.write("w2", r#"{"field":"battery","value":1}"#);
+    driver.broker_has_all();
+    assert_eq!((driver.answers("w1"), driver.answers("w2")), (vec![409], vec![404]));
+    assert_eq!(driver.commits, commits, "for a refusal alone nothing is written");
+    let reason = driver.reason("w1");
+    let op = driver.downloads.last().unwrap().0;
+    driver.event(Event::Downloaded {
+        op,
+        end: DownloadEnd::Done,
+    });
+    for _ in 0..2 {
+        driver.published.clear();
+        describe(&mut driver);
+        assert_eq!((driver.answers("w1"), driver.reason("w1")), (vec![409], reason.clone()));
+        assert_eq!(driver.on_disk().firmware.state, 2);
+        driver.restart();
+        driver.connect(true);
+        driver.answer_manage(200);
+    }
+}
+
+#[test]
+fn env_07_many_updates_push_no_reboot_out_of_the_memory() {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(iotdm::agent::RebootOutcome::Refused {
+        rc: iotdm::protocol::Rc::INTERNAL,
+        message: "blocked".into(),
+    });
+    driver.broker_has_all();
+    for n in 0..600 {
+        driver.write(&format!("m{n}"), &format!(r#"{{"field":"metadata.site","value":{n}}}"#));
+        driver.broker_has_all();
+        driver.published.clear();
+    }
+    driver.ask_reboot("r1");
+    assert_eq!((driver.answers("r1"), driver.reboots.len()), (vec![500], 1));
+    assert_eq!(driver.on_disk().others.len(), 256);
+    assert!(driver.disk.len() < 64 * 1024, "{}", driver.disk.len());
 }
 
 #[test]
@@ -92,12 +224,10 @@ fn top_03_an_unknown_operation_is_answered_501() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_answered_501_and_cancel_of_nothing_200() {
+fn what_is_not_built_is_answered_501_and_cancel_of_nothing_200() {
     let mut driver = Driver::managed();
     for (tail, d, rc) in [
-        ("mgmt/initiate/device/factory_reset", "null", 501),
         ("mgmt/custom/bundle-v1/act", "null", 501),
-        ("device/update", r#"{"fields":[{"field":"metadata","value":{}}]}"#, 501),
         ("cancel", r#"{"data":[{"field":"mgmt.firmware"}]}"#, 200),
     ] {
         driver.receive(&format!("iotdm-1/{tail}"), &format!(r#"{{"reqId":"{tail}","d":{d}}}"#));

@@ -86,9 +86,10 @@ fn mng_04_renewal_comes_around_half_the_lifetime_with_the_full_lifetime() {
 
 #[test]
 fn mng_05_supports_tells_what_is_built_and_switched_on() {
-    for enabled in [true, false] {
+    for (enabled, reboot, reset) in [(true, true, false), (true, false, true), (false, false, false)] {
         let mut settings = settings("boot-1");
-        settings.reboot_enabled = enabled;
+        settings.reboot_enabled = reboot;
+        settings.reset_enabled = reset;
         settings.firmware.supported = if enabled { Err("no RAUC".into()) } else { Ok(()) };
         let mut driver = Driver::with(settings);
         driver.connect(false);

@@ -218,43 +218,6 @@ fn an_observation_that_cannot_be_written_down_is_500() {
 }
 
 #[test]
-fn upd_01_an_update_is_204_with_a_request_id_and_silent_without_one() {
-    let mut driver = Driver::managed();
-    driver.describe("u1", "2.0");
-    assert_eq!(driver.answers("u1"), [204]);
-    driver.published.clear();
-    let d = r#"{"d":{"fields":[{"field":"mgmt.firmware","value":{"version":"3.0","uri":"https://fw/3"}}]}}"#;
-    driver.receive("iotdm-1/device/update", d);
-    assert!(driver.published.is_empty());
-    assert_eq!(driver.on_disk().firmware.version.as_deref(), Some("3.0"));
-}
-
-#[test]
-fn upd_03_an_unknown_field_is_404_with_its_name_and_nothing_is_applied() {
-    let mut driver = Driver::managed();
-    let d = r#","d":{"fields":[{"field":"mgmt.firmware","value":{"version":"2.0"}},{"field":"battery","value":1}]}"#;
-    driver.request("device/update", "u1", d);
-    let answer = driver.on("response").pop().unwrap().clone();
-    assert_eq!(
-        (answer["rc"].as_u64(), &answer["d"]["fields"]),
-        (Some(404), &json!(["battery"]))
-    );
-    assert_eq!(driver.on_disk().firmware.version, None);
-}
-
-#[test]
-fn upd_05_both_historic_shapes_of_an_update_are_taken() {
-    let mut driver = Driver::managed();
-    driver.request(
-        "device/update",
-        "u1",
-        r#","d":{"field":"mgmt.firmware","value":{"version":"1.9"}}"#,
-    );
-    assert_eq!(driver.answers("u1"), [204]);
-    assert_eq!(driver.on_disk().firmware.version.as_deref(), Some("1.9"));
-}
-
-#[test]
 fn what_the_service_sets_itself_is_not_notified() {
     let mut driver = whole();
     driver.published.clear();
@@ -334,4 +297,156 @@ fn obs_04_nobody_observes_a_device_that_is_not_managed() {
     download(&mut driver, None);
     assert_eq!(driver.downloads.len(), 1);
     assert!(driver.on("notify").is_empty());
+}
+
+#[test]
+fn obs_01_every_attribute_is_answered_with_its_value_in_one_response() {
+    let mut driver = Driver::managed();
+    driver.write("m1", r#"{"field":"metadata","value":{"site":"north"}}"#);
+    let d = r#","d":{"fields":["metadata",{"field":"metadata.site"},"deviceInfo.fwVersion","location","deviceInfo.model"]}"#;
+    driver.request("observe", "o1", d);
+    assert_eq!(
+        driver.on("response").last().unwrap()["d"]["fields"],
+        json!([{"field": "metadata", "value": {"site": "north"}}, {"field": "metadata.site", "value": "north"},
+               {"field": "deviceInfo.fwVersion", "value": "1.0"}, {"field": "location", "value": {}},
+               {"field": "deviceInfo.model", "value": null}])
+    );
+}
+
+#[test]
+fn obs_03_a_member_that_does_not_exist_is_404() {
+    for field in [
+        "metadata.nothing",
+        "metadata.",
+        "metadatax",
+        "deviceInfo.colour",
+        "location.altitude",
+        "location.updatedDateTime",
+        "deviceinfo",
+    ] {
+        let mut driver = observed(&format!(r#"{{"fields":["deviceInfo","{field}"]}}"#));
+        let answer = driver.on("response").pop().unwrap().clone();
+        assert_eq!(
+            (&answer["rc"], &answer["d"]["fields"]),
+            (&json!(404), &json!([{"field": field}]))
+        );
+        driver.write("m1", r#"{"field":"metadata.nothing","value":1}"#);
+        assert!(driver.on_disk().observed.is_empty());
+    }
+}
+
+#[test]
+fn what_the_service_writes_is_not_notified_to_it_and_what_wins_over_it_is() {
+    let mut driver = Driver::managed();
+    let mut settings = driver.agent.settings().clone();
+    settings.metadata = json!({"site": "south", "rack": 4}).as_object().cloned();
+    driver.event(Event::Configured(Box::new(settings.clone())));
+    driver.answer_manage(200);
+    driver.request(
+        "observe",
+        "o1",
+        r#","d":{"fields":["metadata","metadata.site","metadata.rack"]}"#,
+    );
+    driver.write("m1", r#"{"field":"metadata","value":{"site":"north","rack":4}}"#);
+    driver.broker_has_all();
+    driver.pass(Duration::from_secs(60));
+    assert!(driver.on("notify").is_empty());
+    settings.metadata = json!({"site": "west"}).as_object().cloned();
+    driver.event(Event::Configured(Box::new(settings)));
+    assert_eq!(driver.on("notify").len(), 1, "one for all that has changed");
+    assert_eq!(
+        driver.on("notify")[0]["d"]["fields"],
+        json!([{"field": "metadata", "value": {"site": "west", "rack": null}},
+               {"field": "metadata.site", "value": "west"}, {"field": "metadata.rack", "value": null}])
+    );
+}
+
+#[test]
+fn obs_07_what_the_host_says_anew_after_a_restart_is_notified_after_the_manage() {
+    let mut driver = observed(r#"{"fields":["deviceInfo.fwVersion","deviceInfo"]}"#);
+    driver.broker_has_all();
+    let mut settings = driver.agent.settings().clone();
+    settings.device_info.fw_version = Some("2.0".into());
+    driver.starts_with(settings);
+    driver.connect(true);
+    assert_eq!(driver.order(), ["manage"]);
+    driver.answer_manage(200);
+    assert_eq!(driver.order(), ["manage", "notify"]);
+    assert_eq!(
+        driver.on("notify")[0]["d"]["fields"],
+        json!([{"field": "deviceInfo.fwVersion", "value": "2.0"}, {"field": "deviceInfo", "value": {"fwVersion": "2.0"}}])
+    );
+    driver.answer_notifies(200);
+    driver.restart();
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert!(driver.on("notify").is_empty(), "it was told");
+}
+
+#[test]
+fn what_changes_again_while_its_notify_is_on_its_way_is_told_after_it_and_what_changed_back_is_not() {
+    let mut driver = observed(r#"{"fields":["deviceInfo.description"]}"#);
+    driver.broker_has_all();
+    let say = |driver: &mut Driver, text: &str| {
+        let mut settings = driver.agent.settings().clone();
+        settings.configured_info.description = Some(text.into());
+        driver.event(Event::Configured(Box::new(settings)));
+    };
+    say(&mut driver, "a");
+    say(&mut driver, "b");
+    assert_eq!(driver.answer_notifies(200), [json!("a"), json!("b")]);
+    driver.published.clear();
+    driver.event(Event::Disconnected);
+    say(&mut driver, "c");
+    say(&mut driver, "b");
+    driver.connect(true);
+    assert!(driver.on("notify").is_empty());
+}
+
+#[test]
+fn observed_fields_are_bounded_in_number_and_a_notify_in_size() {
+    let mut driver = Driver::managed();
+    let members: Vec<_> = (0..40).map(|n| format!(r#""m{n}":{n}"#)).collect();
+    driver.write(
+        "m1",
+        &format!(r#"{{"field":"metadata","value":{{{}}}}}"#, members.join(",")),
+    );
+    let names = |range: std::ops::Range<usize>| {
+        range
+            .map(|n| format!(r#""metadata.m{n}""#))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    for (req_id, range, rc) in [
+        ("o1", 0..33, 400),
+        ("o2", 0..20, 200),
+        ("o3", 20..33, 400),
+        ("o4", 20..32, 200),
+        ("o5", 0..9, 200),
+    ] {
+        driver.request("observe", req_id, &format!(r#","d":{{"fields":[{}]}}"#, names(range)));
+        driver.broker_has_all();
+        assert_eq!(driver.answers(req_id), [rc], "{req_id}");
+    }
+    assert_eq!(driver.on_disk().observed.len(), 32);
+    driver.request("cancel", "c1", "");
+
+    let mut settings = driver.agent.settings().clone();
+    settings.metadata = json!({"a": {"b": {"c": "small"}}}).as_object().cloned();
+    driver.event(Event::Configured(Box::new(settings.clone())));
+    driver.request(
+        "observe",
+        "o6",
+        r#","d":{"fields":["metadata.a","metadata.a.b","metadata.a.b.c"]}"#,
+    );
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    driver.published.clear();
+    settings.metadata = json!({"a": {"b": {"c": "x".repeat(50_000)}}}).as_object().cloned();
+    driver.event(Event::Configured(Box::new(settings)));
+    assert_eq!(driver.answer_notifies(200).len(), 3, "one after the other");
+    let largest = driver.on("notify").iter().map(|notify| notify.to_string().len()).max();
+    assert!(largest < Some(64 * 1024), "{largest:?}");
+    driver.request("observe", "o7", r#","d":{"fields":["metadata.a","metadata.a.b"]}"#);
+    assert_eq!(driver.answers("o7"), [400]);
 }

@@ -77,7 +77,7 @@ fn con_10_what_was_owed_is_sent_after_a_restart_and_after_a_lost_session() {
 #[test]
 fn con_10_a_response_survives_until_the_broker_has_it() {
     let mut driver = Driver::managed();
-    driver.receive("iotdm-1/mgmt/initiate/device/factory_reset", r#"{"reqId":"a"}"#);
+    driver.receive("iotdm-1/mgmt/custom/bundle-v1/act", r#"{"reqId":"a"}"#);
     assert_eq!(driver.answers("a"), [501]);
     assert_eq!(driver.outbox.len(), 1);
     driver.restart();
@@ -135,7 +135,7 @@ fn reb_03_a_manage_does_not_overtake_the_answers_that_wait_for_their_turn() {
     let mut driver = Driver::managed();
     for number in 0..12 {
         let payload = format!(r#"{{"reqId":"r{number}"}}"#);
-        driver.receive("iotdm-1/mgmt/initiate/device/factory_reset", &payload);
+        driver.receive("iotdm-1/mgmt/custom/bundle-v1/act", &payload);
     }
     let mut settings: Settings = driver.agent.settings().clone();
     settings.device_info.fw_version = Some("2.0".into());

@@ -82,8 +82,13 @@ pub(crate) struct Host {
 impl Host {
     /// A host with a token and no configuration.
     pub(crate) fn new(id: &str, bus: &str) -> Self {
+        Self::below(&std::env::temp_dir(), id, bus)
+    }
+
+    /// The same with everything that is its own below a folder, which may be on another file system than `/`.
+    pub(crate) fn below(folder: &Path, id: &str, bus: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(folder).unwrap();
         // A command may be run as another user.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         for name in ["run", "etc", "state"] {
@@ -131,10 +136,15 @@ impl Host {
         self.configure(&self.configuration(url, "", more));
     }
 
-    /// The same as text; `service` are more lines of `[service]`.
+    /// The same as text; `service` are more lines of `[service]`. A factory reset, unless `more` has one, is switched off:
+    /// a request that is answered and does nothing.
     pub(crate) fn configuration(&self, url: &str, service: &str, more: &str) -> String {
+        let reset = match more.contains("[factory_reset]") {
+            true => "",
+            false => "[factory_reset]\nenabled = false\n",
+        };
         format!(
-            "[device]\norg = \"acme\"\ntype = \"edge\"\nid = \"{id}\"\n\
+            "{reset}[device]\norg = \"acme\"\ntype = \"edge\"\nid = \"{id}\"\n\
              [service]\nurl = \"{url}\"\nusername = \"{id}\"\ntoken_file = \"{token}\"\n{service}\n{more}\n",
             id = self.id,
             token = self.path("token").display(),
@@ -146,13 +156,18 @@ impl Host {
         self.boot.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The kernel's boot id.
+    pub(crate) fn boot_id(&self) -> String {
+        format!("{:032x}", self.boot.load(Ordering::Relaxed))
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(BINARY);
         command
             .env_clear()
             .env("RUNTIME_DIRECTORY", self.path("run"))
             .env("STATE_DIRECTORY", self.state())
-            .env("IOTDM_BOOT_ID", format!("{:032x}", self.boot.load(Ordering::Relaxed)))
+            .env("IOTDM_BOOT_ID", self.boot_id())
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())

@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::bundle::Bundle;
 use crate::harness::Gateway;
 use crate::push::{image, site_of, slow_image};
-use crate::site::Site;
+use crate::reset;
+use crate::site::{DEVICE, Site};
 
 const SUITE: &str = "trixie";
 /// Nothing is left that a kernel could start.
@@ -33,7 +34,8 @@ fn boots_into(site: &Site, bundle: Bundle, version: &str, reason: &str) {
 }
 
 #[test]
-fn on_a_machine_an_update_comes_to_one_truthful_end_through_power_cuts_a_panic_and_a_broken_agent() {
+fn on_a_machine_an_update_comes_to_one_truthful_end_through_power_cuts_a_panic_and_a_broken_agent_and_so_does_a_reset()
+{
     let config = "reboot = \"manual\"\n[firmware.trial]\nunits = [\"held.service\"]\n";
     let site = site_of(Gateway::boot_machine(SUITE), config);
     let gateway = &site.gateway;
@@ -96,4 +98,20 @@ fn on_a_machine_an_update_comes_to_one_truthful_end_through_power_cuts_a_panic_a
     gateway.reboot();
     assert_eq!(site.booted(), ("B".into(), "2".into()));
     assert_eq!(gateway.logged("has proven itself"), 1);
+
+    // A factory reset whose power is cut in the middle of the wipe: the next boot goes on.
+    reset::lay_out(&site);
+    reset::stands_still(&site, 1);
+    let reset = site.begin(&["factory-reset", DEVICE, "--yes", "--wait", "--timeout", "20m"]);
+    gateway.wait("the wipe stands still", || {
+        gateway.told().contains("the wipe stands still")
+    });
+    gateway.kill();
+    let output = reset.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    reset::assert_reset(&site);
+    assert_eq!(site.booted(), ("B".into(), "2".into()));
+    gateway.wait("the service has the log", || !wire.logs().is_empty());
+    let log = wire.logs().pop().unwrap_or_default();
+    assert!(log.contains("/data/app") && log.contains("2 boots"), "{log}");
 }

@@ -148,6 +148,11 @@ END
             .collect()
     }
 
+    /// What a machine has said about its boots.
+    pub(crate) fn told(&self) -> String {
+        succeeded(self.script(&["told"], &[]).output(), "told")
+    }
+
     /// The slot that the boot loader has taken, `A` or `B`.
     pub(crate) fn slot(&self) -> String {
         succeeded(self.script(&["slot"], &[]).output(), "slot")

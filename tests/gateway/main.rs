@@ -12,6 +12,7 @@ mod machine;
 mod package;
 mod push;
 mod reboot;
+mod reset;
 mod sandbox;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../download/server.rs"]

@@ -109,7 +109,7 @@ fn a_purge_leaves_nothing() {
 
 /// Asked in the agent's own unit and sandbox, as polkit on Debian 13 looks at both.
 #[test]
-fn polkit_lets_the_agent_reboot_and_hold_a_shutdown_back_and_nothing_else() {
+fn polkit_lets_the_agent_reboot_reset_and_hold_a_shutdown_back_and_nothing_else() {
     const LOGIND: &str = "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager";
     const SYSTEMD: &str =
         "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager";
@@ -135,14 +135,21 @@ fn polkit_lets_the_agent_reboot_and_hold_a_shutdown_back_and_nothing_else() {
             !may("systemd-inhibit --what=handle-power-key --mode=block true"),
             "{suite}"
         );
+        // by itself the target does nothing
         assert!(
-            !may(&format!("{SYSTEMD} StartUnit ss factory-reset.target replace")),
+            may(&format!(
+                "{SYSTEMD} StartUnit ss factory-reset.target replace-irreversibly"
+            )),
             "{suite}"
         );
-        assert!(
-            !may(&format!("{SYSTEMD} StopUnit ss polkit.service replace")),
-            "{suite}"
-        );
+        for refused in [
+            "StopUnit ss factory-reset.target",
+            "RestartUnit ss factory-reset.target",
+            "StartUnit ss poweroff.target",
+            "StopUnit ss polkit.service",
+        ] {
+            assert!(!may(&format!("{SYSTEMD} {refused} replace")), "{suite}: {refused}");
+        }
         assert!(!may(&format!("{SYSTEMD} Reload")), "{suite}");
         assert!(!may("hostnamectl hostname trial"), "{suite}");
 

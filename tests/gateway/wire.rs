@@ -63,6 +63,22 @@ impl Wire {
         ends
     }
 
+    /// The codes that the gateway has answered a request with, in order.
+    pub(crate) fn answers(&self, req_id: &str) -> Vec<u64> {
+        let heard = self.heard().into_iter();
+        heard
+            .filter(|(kind, message)| kind == "response" && message["reqId"] == req_id)
+            .filter_map(|(_, message)| message["rc"].as_u64())
+            .collect()
+    }
+
+    /// The messages of the log entries that the gateway has sent.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        let logs = self.heard().into_iter().filter(|(kind, _)| kind == "log");
+        logs.filter_map(|(_, message)| Some(message["d"]["message"].as_str()?.to_owned()))
+            .collect()
+    }
+
     /// Asks the gateway for something, and waits for its answer: the code and the reason.
     pub(crate) fn ask(&self, site: &Site, operation: &str, d: Value) -> (u64, String) {
         let id = format!("wire-{}", COUNTER.fetch_add(1, Ordering::Relaxed));

@@ -1,10 +1,14 @@
 //! systemd's manager, scripted: what is asked, and what is made of the answer.
 #![allow(clippy::unwrap_used)]
 
-use iotdm::host::systemd::{ServiceInfo, Systemd, UnitInfo};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::bus::{Answer, PrivateBus, Scripted};
-use super::connect;
+use iotdm::host::systemd::{ServiceInfo, StartFailed, Systemd, UnitInfo};
+use tokio::sync::Notify;
+
+use super::bus::{Answer, JOB, PrivateBus, Scripted, systemd1};
+use super::{connect, soon};
 
 #[tokio::test]
 async fn a_units_states_and_the_machines_are_systemds_words() {
@@ -108,4 +112,120 @@ async fn failed_units_are_told_by_name() {
         Answer::Error("org.freedesktop.DBus.Error.AccessDenied", "no"),
     );
     assert!(systemd.failed_units().await.is_err());
+}
+
+const TARGET: &str = "factory-reset.target";
+
+/// A systemd that knows one target, which pulls in two services; one of them fails.
+async fn with_target(private: &PrivateBus) -> Scripted {
+    let service = systemd1(private).await;
+    let names = |names: &[&str]| Answer::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    service
+        .answer("Requires", names(&["wipe.service"]))
+        .answer("Wants", names(&["a.service", "wipe.service"]))
+        .answer(
+            "ListUnitsFiltered",
+            Answer::Units(vec!["wipe.service".to_owned(), "b.service".to_owned()]),
+        );
+    service
+}
+
+#[tokio::test]
+async fn what_a_unit_pulls_in_is_told_by_name() {
+    let private = PrivateBus::start();
+    let _service = with_target(&private).await;
+    let systemd = Systemd::new(&connect(&private).await).await.unwrap();
+    assert_eq!(
+        systemd.pulled_in_by(TARGET).await.unwrap(),
+        ["a.service", "wipe.service"]
+    );
+}
+
+#[tokio::test]
+async fn a_start_ends_with_its_own_job() {
+    let private = PrivateBus::start();
+    let service = with_target(&private).await;
+    let systemd = Systemd::new(&connect(&private).await).await.unwrap();
+    for (result, expected) in [
+        ("done", Ok(())),
+        (
+            "dependency",
+            Err("its job ended with \"dependency\" because wipe.service failed"),
+        ),
+    ] {
+        let permit = Arc::new(Notify::new());
+        let path = Box::new(Answer::Path(JOB.to_owned()));
+        service.answer("StartUnit", Answer::Hold(permit.clone(), path));
+        let before = service.count("StartUnit");
+        let start = tokio::spawn({
+            let systemd = systemd.clone();
+            async move { systemd.start(TARGET, Duration::from_secs(20)).await }
+        });
+        soon(service.called("StartUnit", before + 1)).await;
+        permit.notify_one();
+        soon(service.answered("StartUnit", before + 1)).await;
+        service.job_removed("/org/freedesktop/systemd1/job/6", "failed").await;
+        service.job_removed(JOB, result).await;
+        let ended = soon(start).await.unwrap();
+        assert_eq!(
+            ended.map_err(|error| error.to_string()),
+            expected.map_err(str::to_owned)
+        );
+    }
+    assert!(
+        service
+            .calls()
+            .contains(&format!("StartUnit({TARGET}, replace-irreversibly)"))
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_end_is_not_waited_for_for_ever() {
+    let private = PrivateBus::start();
+    let _service = with_target(&private).await;
+    let systemd = Systemd::new(&connect(&private).await).await.unwrap();
+    let ended = systemd.start(TARGET, Duration::from_millis(50)).await;
+    assert!(matches!(ended, Err(StartFailed::Unknown(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_says_what_to_do() {
+    let private = PrivateBus::start();
+    let service = with_target(&private).await;
+    let systemd = Systemd::new(&connect(&private).await).await.unwrap();
+    for (name, text, expected) in [
+        (
+            "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+            "Interactive authentication required.",
+            "polkit does not let the agent start factory-reset.target (Interactive authentication required.): \
+             iotdm-agent check says which rule is needed",
+        ),
+        (
+            "org.freedesktop.systemd1.NoSuchUnit",
+            "Unit factory-reset.target not found.",
+            "factory-reset.target cannot be loaded: Unit factory-reset.target not found.",
+        ),
+        (
+            "org.freedesktop.systemd1.UnitMasked",
+            "masked",
+            "factory-reset.target is masked: systemctl unmask factory-reset.target",
+        ),
+        (
+            "org.freedesktop.systemd1.TransactionIsDestructive",
+            "Transaction is destructive",
+            "the host is going down already",
+        ),
+        (
+            "org.freedesktop.DBus.Error.Failed",
+            "disk on fire",
+            "systemd1 StartUnit: disk on fire (org.freedesktop.DBus.Error.Failed)",
+        ),
+    ] {
+        service.answer("StartUnit", Answer::Error(name, text));
+        let refused = systemd.start(TARGET, Duration::from_secs(20)).await.unwrap_err();
+        assert_eq!(refused.to_string(), expected);
+    }
+    service.answer("StartUnit", Answer::Silence);
+    let refused = systemd.start(TARGET, Duration::from_secs(20)).await.unwrap_err();
+    assert!(matches!(refused, StartFailed::Unknown(_)), "{refused:?}");
 }

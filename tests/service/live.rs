@@ -317,13 +317,27 @@ async fn the_commands_teach_and_refuse_what_is_no_device() {
     let place = Place::new(1);
     let (code, out, _) = place.run(&["--help"]).await;
     assert_eq!(code, 0);
-    for command in ["serve", "ls", "watch", "reboot", "firmware"] {
+    for command in [
+        "serve",
+        "ls",
+        "show",
+        "watch",
+        "set",
+        "observe",
+        "reboot",
+        "factory-reset",
+        "firmware",
+    ] {
         assert!(out.contains(command), "{out}");
     }
     for usage in [
         &["reboot"][..],
         &["reboot", "gw-1"],
         &["reboot", "a/b", "--timeout", "soon"],
+        &["reboot", "a/b", "--yes"],
+        &["factory-reset", "--yes"],
+        &["factory-reset", "gw-1", "--yes"],
+        &["factory-reset", "a/b", "--yes", "--timeout", "0s"],
         &[],
     ] {
         assert_eq!(place.run(usage).await.0, 2, "{usage:?}");

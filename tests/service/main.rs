@@ -5,10 +5,14 @@ mod brain;
 mod bundle;
 mod firmware;
 mod live;
+mod model;
+mod operate;
 mod place;
 mod push;
+mod put;
 mod random;
 mod registry;
+mod reset;
 mod rest;
 mod scene;
 #[path = "../support/mod.rs"]

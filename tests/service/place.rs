@@ -1,5 +1,6 @@
 //! The parts of a live test: `iotdm serve` as a process, its commands, and a device that does as the test says.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -128,6 +129,19 @@ impl Place {
     pub async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         ended(within("the command", self.command(arguments).output()).await.unwrap())
     }
+
+    /// The same with a terminal as standard input, at which this is typed.
+    pub async fn run_at_terminal(&self, arguments: &[&str], typed: &str) -> (i32, String, String) {
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let command = self.command(arguments).stdin(terminal.slave).spawn().unwrap();
+        std::fs::File::from(terminal.master.try_clone().unwrap())
+            .write_all(typed.as_bytes())
+            .unwrap();
+        let output = within("the command", command.wait_with_output()).await.unwrap();
+        // Until then somebody sits at it.
+        drop(terminal.master);
+        ended(output)
+    }
 }
 
 pub fn ended(output: Output) -> (i32, String, String) {
@@ -252,13 +266,18 @@ impl Gateway {
 
     /// The next request, which must be a reboot.
     pub async fn reboot_request(&mut self) -> ReqId {
+        self.asked_for(&Request::Reboot).await
+    }
+
+    /// The next request, which must be this one.
+    pub async fn asked_for(&mut self, wanted: &Request) -> ReqId {
         loop {
             let (kind, payload) = self.receive().await;
             if kind == ToDevice::Response {
                 continue;
             }
             let (request, req_id) = Request::parse(&kind, &payload).unwrap();
-            assert_eq!(request, Request::Reboot);
+            assert_eq!(request, *wanted);
             return req_id.unwrap();
         }
     }

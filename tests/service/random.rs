@@ -1,7 +1,10 @@
 //! Random events for the brain: well-formed messages of a few devices, damaged ones, noise, and operators.
 
+use std::collections::BTreeSet;
+
+use iotdm::protocol::model::FieldValue;
 use iotdm::protocol::{Address, Device, ReqId, ToService};
-use iotdm::service::brain::{Event, NewRequest, PublishId, RequestStep, Service, StatusRow};
+use iotdm::service::brain::{Action, Effect, Event, NewRequest, PublishId, RequestStep, Service, StatusRow, Write};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -22,6 +25,10 @@ pub enum Act {
     Noise(String, Vec<u8>),
     /// An operator asks for an action on some devices.
     Create(&'static str, Vec<usize>, u64, bool, bool),
+    /// An operator writes attributes of a device.
+    Write(usize, u8),
+    /// An operator observes a field of a device.
+    Observe(usize, usize),
     Cancel(usize),
     Delete(usize),
     Published(u64),
@@ -31,6 +38,9 @@ pub enum Act {
     /// Seconds pass, and whatever is due is handled.
     Wait(u32),
 }
+
+/// What is observed; the last is nothing that can be.
+const FIELDS: [&str; 5] = ["mgmt.firmware", "location", "metadata", "metadata.n", "colour"];
 
 fn devices() -> Vec<Device> {
     ["edge/gw-1", "edge/gw-2", "other/gw-1"].map(device).to_vec()
@@ -66,6 +76,8 @@ pub fn acts(count: usize) -> impl Strategy<Value = Vec<Act>> {
         1 => (noise_topic, prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(topic, bytes)| Act::Noise(topic, bytes)),
         4 => (actions, prop::collection::vec(0..3usize, 0..3), prop::sample::select(vec![0u64, 60, 3600, 7200]), any::<bool>(), any::<bool>())
             .prop_map(|(action, who, timeout, described, overrides)| Act::Create(action, who, timeout, described, overrides)),
+        2 => (0..3usize, any::<u8>()).prop_map(|(who, n)| Act::Write(who, n)),
+        2 => (0..3usize, 0..FIELDS.len()).prop_map(|(who, field)| Act::Observe(who, field)),
         1 => (0..8usize).prop_map(Act::Cancel),
         1 => (0..8usize).prop_map(Act::Delete),
         3 => (0..40u64).prop_map(Act::Published),
@@ -90,8 +102,12 @@ pub fn well_formed(kind: ToService, n: u8) -> Vec<u8> {
         ToService::Location => json!({"latitude": f64::from(n) / 2.9, "longitude": f64::from(n) / -1.7}),
         ToService::AddErrorCode => json!({"errorCode": n}),
         ToService::AddLog => json!({"message": "m", "severity": n % 4, "data": "aGk="}),
-        ToService::Notify => json!({"fields": [{"field": "mgmt.firmware",
-            "value": {"state": n % 3, "updateStatus": n % 7}}]}),
+        ToService::Notify => match n % 4 {
+            0 => json!({"fields": [{"field": "location", "value": {"latitude": n / 3}}]}),
+            1 => json!({"fields": [{"field": "metadata.n", "value": n}]}),
+            _ => json!({"fields": [{"field": "mgmt.firmware",
+                "value": {"state": n % 3, "updateStatus": n % 7}}]}),
+        },
         _ => json!({}),
     };
     let mut message = json!({"d": d});
@@ -118,8 +134,8 @@ fn request_id(service: &Service, which: usize) -> String {
     requests.get(which).map_or("none".to_owned(), |row| row.id.clone())
 }
 
-/// A device has one firmware action in progress at most, and is observed only for that.
-fn check_firmware(service: &Service) {
+/// A device has one firmware action and one update in progress at most, and is observed for what somebody wants to know.
+fn check_rows(service: &Service) {
     let rows = service.rows();
     let firmware = |row: &&StatusRow| {
         let request = rows.requests.iter().find(|request| request.number == row.request);
@@ -134,18 +150,33 @@ fn check_firmware(service: &Service) {
             .collect();
         assert!(open.len() <= 1, "{open:?}");
         let working = open.first().is_some_and(|row| row.step >= RequestStep::Initiate);
-        let observed = device
-            .managed
-            .as_ref()
-            .is_some_and(|managed| !managed.observed.is_empty());
-        assert_eq!(observed, working, "{open:?}");
+        let observed = device.managed.as_ref().map(|managed| managed.observed.clone());
+        let mut wanted: BTreeSet<String> = working.then(|| FIELDS[0].to_owned()).into_iter().collect();
+        let mut updates = 0;
+        for row in rows
+            .statuses
+            .iter()
+            .filter(|row| row.device == device.device && !row.is_complete())
+        {
+            let request = rows
+                .requests
+                .iter()
+                .find(|request| request.number == row.request)
+                .unwrap();
+            updates += usize::from(request.action == Action::Update);
+            if request.action == Action::Observe && row.step == RequestStep::Working {
+                wanted.insert(request.parameters[0]["value"].as_str().unwrap().to_owned());
+            }
+        }
+        assert_eq!(observed.unwrap_or_default(), wanted, "{:?}", device.device);
+        assert!(updates <= 1);
     }
 }
 
 /// Lets it happen, and checks what must hold after every step.
 pub fn perform(scene: &mut Scene, act: &Act) {
     act_out(scene, act);
-    check_firmware(&scene.service);
+    check_rows(&scene.service);
 }
 
 fn act_out(scene: &mut Scene, act: &Act) {
@@ -199,6 +230,32 @@ fn act_out(scene: &mut Scene, act: &Act) {
             };
             // Refused or not: it is answered once, which create() checks.
             let _ = scene.create(request);
+        }
+        Act::Write(who, n) => {
+            let value = match n % 4 {
+                0 => ("location", json!({"latitude": n / 3, "longitude": 1})),
+                1 => ("deviceInfo", json!({"description": n.to_string()})),
+                2 => ("metadata", json!({"n": n})),
+                _ => ("metadata", json!(n)),
+            };
+            let step = scene.handle(Event::Write(Write {
+                device: devices[*who].clone(),
+                values: vec![FieldValue {
+                    field: value.0.to_owned(),
+                    value: value.1,
+                }],
+                timeout: n.is_multiple_of(3).then_some(60),
+            }));
+            let replies = step.effects.iter().filter(|effect| matches!(effect, Effect::Reply(_)));
+            assert_eq!(replies.count(), 1, "a call is answered once");
+        }
+        Act::Observe(who, field) => {
+            let _ = scene.create(NewRequest {
+                action: "device/observe".into(),
+                devices: vec![devices[*who].clone()],
+                parameters: vec![json!({"name": "field", "value": FIELDS[*field]})],
+                ..NewRequest::default()
+            });
         }
         Act::Cancel(which) => {
             let id = request_id(&scene.service, *which);

@@ -142,10 +142,10 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let path = folder.path().join("registry.sqlite");
     drop(open(&folder));
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 3).unwrap();
+    connection.pragma_update(None, "user_version", 4).unwrap();
     drop(connection);
     let error = Registry::open(&path).unwrap_err();
-    assert!(matches!(error, RegistryError::Newer { found: 3, .. }));
+    assert!(matches!(error, RegistryError::Newer { found: 4, .. }));
     assert!(error.to_string().contains("newer iotdm"), "{error}");
 }
 
@@ -176,6 +176,35 @@ fn a_registry_of_0_1_is_read_and_its_reboots_go_on() {
         "it had answered 202"
     );
     assert_eq!(scene.stands(&ids[2], &gw()), (Status::InProgress, false));
+}
+
+#[test]
+fn a_registry_of_schema_2_is_read_and_its_download_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("registry.sqlite")).unwrap();
+    connection
+        .execute_batch(include_str!("registry-schema-2.sql"))
+        .expect("the dump is whole");
+    drop(connection);
+    let (mut registry, rows) = open(&folder);
+    assert_eq!((rows.devices.len(), rows.statuses.len()), (2, 4));
+    assert!(rows.devices.iter().all(|row| !row.location_written));
+    let mut scene = Scene::restored(rows);
+    let other = device("edge/gw-2");
+    let id = scene.service.requests_after(3).next().unwrap().id.clone();
+    let done = json!({"fields": [{"field": "mgmt.firmware", "value": {"state": 2}}]});
+    assert_eq!(
+        scene
+            .say(&other, ToService::Notify, json!({"d": done, "reqId": "n"}))
+            .rc(),
+        (200, None)
+    );
+    assert_eq!(scene.status(&id, &other).step, RequestStep::Cancel);
+    let location = scene.service.device(&other).unwrap().location.clone().unwrap();
+    assert_eq!(location["latitude"], 1.5);
+    registry.commit(&scene.changes).unwrap();
+    drop(registry);
+    assert_eq!(open(&folder).1, scene.service.rows());
 }
 
 #[test]

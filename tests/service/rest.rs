@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::scene::{device, gw};
 use crate::support::within;
 
-struct Face {
-    shell: Shared,
+pub struct Face {
+    pub shell: Shared,
     key: Key,
     url: String,
     http: reqwest::Client,
@@ -35,7 +35,7 @@ pub fn http() -> reqwest::Client {
 }
 
 impl Face {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (registry, rows) = Registry::open(&folder.path().join("registry.sqlite")).unwrap();
         let shell = Shared::new(Service::restore([3; 32], rows), registry);
@@ -54,7 +54,7 @@ impl Face {
     }
 
     /// A device publishes this.
-    fn say(&self, device: &Device, kind: ToService, payload: Value) {
+    pub fn say(&self, device: &Device, kind: ToService, payload: Value) {
         let message = Incoming {
             topic: kind.topic(&Address::Device(device.clone())),
             payload: payload.to_string().into_bytes(),
@@ -64,13 +64,13 @@ impl Face {
         self.shell.lock().steps([Event::Message(message)]).unwrap();
     }
 
-    fn manage(&self, device: &Device) {
+    pub fn manage(&self, device: &Device) {
         let d = json!({"lifetime": 7200, "supports": {"deviceActions": true},
             "deviceInfo": {"fwVersion": "1.2"}, "metadata": {"site": "north"}});
         self.say(device, ToService::Manage, json!({"d": d, "reqId": "m"}));
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&str>) -> (StatusCode, Value) {
+    pub async fn call(&self, method: Method, path: &str, body: Option<&str>) -> (StatusCode, Value) {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.url))
@@ -89,11 +89,11 @@ impl Face {
         (status, value)
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.call(Method::GET, path, None).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         self.call(Method::POST, path, Some(&body.to_string())).await
     }
 
@@ -109,7 +109,7 @@ fn reboot_of(device: &Device) -> Value {
         "devices": [{"typeId": device.type_id(), "deviceId": device.device_id()}]})
 }
 
-fn message(answer: &Value) -> &str {
+pub fn message(answer: &Value) -> &str {
     answer["message"]
         .as_str()
         .unwrap_or_else(|| panic!("no message: {answer}"))

@@ -110,7 +110,7 @@ impl World {
                     dup,
                     ack: AckId(token),
                 });
-                self.observe_arrives(&message);
+                self.observe_arrives(&message, dup);
                 self.agent_handles(event, Some(message.number));
             }
         }
@@ -178,6 +178,7 @@ impl World {
         }
         if let Some(durable) = &step.commit {
             self.committed(durable, message);
+            self.reset_committed(&before, durable);
             self.firmware_committed(&before, durable, is_description(&event));
             self.written(&step);
         }
@@ -269,6 +270,11 @@ impl World {
             After::Effect(Effect::Watch(watch)) => self.watch_begins(watch),
             After::Effect(Effect::Marker(marker)) => self.marker_is_written(marker),
             After::Effect(Effect::Discard) => self.device.host.file = None,
+            After::Effect(Effect::SurveyReset(op)) => self.reset_survey_begins(op),
+            After::Effect(Effect::ReadResetReport(op)) => self.report_is_wanted(op),
+            After::Effect(Effect::DiscardResetReport) => self.report_is_discarded(),
+            After::Effect(Effect::WithdrawReset) => self.wish_is_withdrawn(),
+            After::Reset(op) => self.reset_begins(op),
             After::Download(op, image) => self.download_begins(op, image),
             After::Install { op, image, transaction } => self.install_begins(op, image, transaction),
             After::Rejoin(op) => self.rejoin_begins(op),

@@ -25,8 +25,16 @@ pub fn is_critical(event: &Event, step: &Step) -> bool {
             | Event::Surveyed { .. }
             | Event::Installed { .. }
             | Event::Marked { .. }
+            | Event::ResetSurveyed { .. }
+            | Event::ResetEnded { .. }
+            | Event::ResetReported { .. }
     );
-    let begins = |after: &After| matches!(after, After::Reboot(_) | After::Install { .. } | After::Mark(..));
+    let begins = |after: &After| {
+        matches!(
+            after,
+            After::Reboot(_) | After::Reset(_) | After::Install { .. } | After::Mark(..)
+        )
+    };
     changes || step.after.iter().any(begins)
 }
 

@@ -167,6 +167,7 @@ fn more(state: &[u8]) -> Vec<u8> {
         "/exclusive/update",
         "/exclusive/update/reboot",
         "/exclusive/reboot",
+        "/exclusive/reset",
     ] {
         if let Some(object) = state.pointer_mut(place).and_then(Value::as_object_mut) {
             object.insert(NEWER.to_owned(), true.into());

@@ -41,6 +41,14 @@ pub struct Plan {
     pub cut_then: u64,
     /// Somebody on the host asks for a manage right before one in so many requests.
     manage_first: u64,
+    /// One in so many requests is for a factory reset.
+    resets: u64,
+    /// A wipe is cut short, does not run, or leaves something, once in so many times.
+    pub wipe_is_cut: u64,
+    pub wipe_never_runs: u64,
+    pub wipe_fails: u64,
+    /// A report cannot be read once in so many times.
+    pub report_fails: u64,
     /// The host takes firmware, and the operator has some.
     pub firmware: bool,
     pub images_are_good: bool,
@@ -69,12 +77,12 @@ pub struct Plan {
     eager: bool,
 }
 
-const KINDS: usize = 12;
+const KINDS: usize = 13;
 
 /// Something that somebody does, or that breaks.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The operator asks for a reboot, as soon as that is possible; so many times at once.
+    /// The operator asks for a reboot or a factory reset, as soon as that is possible; so many times at once.
     Ask {
         times: u32,
         patience: u32,
@@ -97,6 +105,8 @@ pub enum Fault {
     AgentDies,
     PowerCut,
     OwnReboot,
+    /// Somebody on the device resets it.
+    OwnReset,
     ServiceDies,
     Manage,
     Unmanage,
@@ -122,6 +132,11 @@ impl Plan {
             disk_fills_then: random.pick(&[0, 0, 4]),
             cut_then: random.pick(&[0, 0, 3]),
             manage_first: random.pick(&[0, 0, 3]),
+            resets: random.pick(&[0, 2, 4, 1]),
+            wipe_is_cut: random.pick(&[0, 0, 2]),
+            wipe_never_runs: random.pick(&[0, 0, 4]),
+            wipe_fails: random.pick(&[0, 0, 3]),
+            report_fails: random.pick(&[0, 0, 0, 4, 2, 1]),
             firmware,
             images_are_good: random.one_in(3),
             server_is_good: random.one_in(2),
@@ -187,7 +202,7 @@ impl World {
         }
         let random = &mut self.random;
         match kind {
-            0 => Fault::Raw { kind: random.below(12) },
+            0 => Fault::Raw { kind: random.below(14) },
             1 => Fault::Again,
             2 | 3 => {
                 let who = random.pick(&[Who::Agent, Who::Agent, Who::Service]);
@@ -203,6 +218,7 @@ impl World {
             8 => Fault::PowerCut,
             9 => random.pick(&[Fault::OwnReboot, Fault::Configured]),
             10 => Fault::ServiceDies,
+            12 => Fault::OwnReset,
             11 => random.pick(&[Fault::Manage, Fault::Manage, Fault::Unmanage]),
             _ => Fault::Ask {
                 times: random.pick(&[1, 1, 1, 1, 2, 3, 3, 12]) as u32,
@@ -259,6 +275,7 @@ impl World {
             Fault::OwnReboot => {
                 self.reboot_by_hand();
             }
+            Fault::OwnReset => self.somebody_resets(),
             Fault::ServiceDies => self.service_is_killed(),
             Fault::Manage => self.agent_is_commanded(Event::Manage),
             Fault::Unmanage => {
@@ -269,10 +286,12 @@ impl World {
             Fault::Configured => {
                 let lifetime = self.random.pick(&[0, 3600, 86_400]);
                 let reboot_enabled = !self.random.one_in(3);
+                let reset_enabled = !self.random.one_in(3);
                 let supported = self.plan.firmware && !self.random.one_in(4);
                 self.agent_is_configured(|settings| {
                     settings.lifetime = lifetime;
                     settings.reboot_enabled = reboot_enabled;
+                    settings.reset_enabled = reset_enabled;
                     settings.firmware.supported = firmware_supported(supported);
                 });
             }
@@ -293,7 +312,11 @@ impl World {
             }
             for _ in 0..times {
                 let timeout = self.random.pick(&[60, 600, 1800, 1800]);
-                self.operator_asks(timeout);
+                let action = match self.random.one_in(self.plan.resets) {
+                    true => "device/factoryReset",
+                    false => "device/reboot",
+                };
+                self.operator_asks(action, timeout);
             }
         } else if patience > 0 && !self.quiet {
             let patience = patience - 1;
@@ -315,6 +338,7 @@ impl World {
             7 => (ToDevice::Update, "nonsense".to_owned()),
             8 => (ToDevice::FirmwareDownload, "{}".to_owned()),
             9 => (ToDevice::FirmwareUpdate, "{}".to_owned()),
+            12 | 13 => (ToDevice::FactoryReset, "{}".to_owned()),
             10 => (ToDevice::FirmwareDownload, format!(r#"{{"reqId":"raw-{number}"}}"#)),
             _ => (ToDevice::FirmwareUpdate, format!(r#"{{"reqId":"raw-{number}"}}"#)),
         };
@@ -380,6 +404,10 @@ impl World {
         self.device.disk.refuses(self.now, Refuses::Nothing);
         if self.plan.firmware {
             self.agent_is_configured(|settings| settings.firmware.supported = Ok(()));
+        }
+        if self.device.host.reset.report.is_some() {
+            // One that could not be read is read at the next start.
+            self.agent_is_killed();
         }
         self.plan_last_push();
         for minutes in [1, 5, 10, 20, 40, 60] {

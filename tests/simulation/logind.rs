@@ -237,6 +237,9 @@ impl World {
         self.device.boots(self.now, clock);
         note!(self, "boot {} begins", self.device.boot);
         self.host_boots();
+        if self.wipe_begins() {
+            return;
+        }
         let boot = self.device.boot;
         let at = self.now + self.random.skewed(3000, 30_000);
         self.at(at, Happening::AgentStarts { boot });

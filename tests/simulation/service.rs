@@ -100,10 +100,10 @@ impl World {
         self.service_handles(event);
     }
 
-    /// An operator asks for a reboot.
-    pub fn operator_asks(&mut self, timeout: u64) {
+    /// An operator asks for a reboot or a factory reset.
+    pub fn operator_asks(&mut self, action: &str, timeout: u64) {
         self.service_handles(Event::Create(NewRequest {
-            action: "device/reboot".to_owned(),
+            action: action.to_owned(),
             devices: vec![DEVICE.parse().expect("a name")],
             timeout: Some(timeout),
             ..NewRequest::default()
@@ -180,7 +180,7 @@ impl World {
                 self.operator.requests.remove(&number);
                 self.operator.statuses.retain(|(request, _), _| *request != number);
             }
-            Change::AddLog(_) => self.log_received(),
+            Change::AddLog(entry) => self.log_received(&entry.message),
             Change::ClearLogs(_) | Change::AddErrorCode(_) | Change::ClearErrorCodes(_) => {}
         }
     }

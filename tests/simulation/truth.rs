@@ -1,25 +1,24 @@
 //! What really happened, seen from outside the brains, and the promises that are measured against it.
 
 mod answers;
+mod boots;
 mod firmware;
 mod observation;
+mod reset;
 mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use iotdm::agent::durable::RebootPhase;
-use iotdm::agent::{AckId, After, Durable, Event, OweId, Step, Verdict};
+use iotdm::agent::{AckId, After, Durable, Effect, Event, OweId, Step, Verdict};
 use iotdm::protocol::{Address, ReqId, ToDevice, json};
 
 use crate::broker::Message;
 use crate::counts::Thing;
-use crate::logind::How;
 use crate::world::World;
 
 /// More steps than this in a second are a busy loop; a hundred answers that have waited for a connection are none.
 const MAX_STEPS: u32 = 1000;
-/// A boot shorter than this is a short one, in milliseconds.
-const SHORT_BOOT: u64 = 10 * 60 * 1000;
 
 /// A request as the device got it.
 #[derive(Debug, Default)]
@@ -38,6 +37,10 @@ pub struct Request {
     at_broker: Option<u16>,
     /// What it asks for.
     reboot: bool,
+    /// The same.
+    reset: bool,
+    /// The boot in which the wish for its wipe was left.
+    wished: Option<u32>,
     /// It went with a session before the agent had acknowledged it.
     gone: bool,
     /// The agent has taken it, in a step that was not cut short.
@@ -48,10 +51,19 @@ pub struct Request {
     refused: bool,
     /// It was refused, and a crash made the agent forget the answer.
     forgotten: bool,
+    /// The broker has once got something other than 202.
+    refused_at_broker: bool,
     /// An answer was lost between broker and service.
     lost: bool,
     /// How many reboots it caused.
     reboots: u32,
+}
+
+impl Request {
+    /// The next manage completes it.
+    fn ends_with_manage(&self) -> bool {
+        self.reboot || self.reset
+    }
 }
 
 /// The record.
@@ -82,11 +94,12 @@ pub struct Truth {
     short_boots: u32,
     pub firmware: firmware::Firmware,
     pub observation: observation::Observation,
+    pub reset: reset::Reset,
     /// What the agent was last told of the boot's health, and since when it is so.
     pub told_health: Option<(Verdict, u64)>,
     /// The boot in which somebody on the device said that the slot on trial is good.
     pub confirmed_in: Option<u32>,
-    /// Firmware requests that wait for their acknowledgement, by it.
+    /// Requests that wait for a look at the host and their acknowledgement, by it.
     held: BTreeMap<AckId, String>,
     /// Steps in this second.
     steps: (u64, u32),
@@ -103,6 +116,15 @@ fn request_id(payload: &[u8]) -> Option<String> {
 fn is_firmware(topic: &str) -> bool {
     let parsed = ToDevice::parse(topic);
     matches!(parsed, Ok((_, ToDevice::FirmwareDownload | ToDevice::FirmwareUpdate)))
+}
+
+fn is_reset(topic: &str) -> bool {
+    matches!(ToDevice::parse(topic), Ok((Address::Device(_), ToDevice::FactoryReset)))
+}
+
+/// What is acknowledged after a look at the host.
+fn may_wait(topic: &str) -> bool {
+    is_firmware(topic) || is_reset(topic)
 }
 
 fn is_reboot(topic: &str) -> bool {
@@ -126,7 +148,7 @@ impl World {
         if let Ok((_, ToDevice::Response)) = ToDevice::parse(&message.topic) {
             return;
         }
-        if (reboot || is_firmware(&message.topic)) && self.truth.seen.len() < 16 {
+        if (reboot || may_wait(&message.topic)) && self.truth.seen.len() < 16 {
             self.truth.seen.push(message.clone());
         }
         let Some(req_id) = request_id(&message.payload) else {
@@ -134,7 +156,8 @@ impl World {
         };
         let boot = self.device.boot;
         let request = self.truth.requests.entry(req_id).or_default();
-        if request.delivered > 0 && reboot {
+        let reset = is_reset(&message.topic);
+        if request.delivered > 0 && (reboot || reset) {
             self.counts.add(Thing::Redelivered);
             if request.delivered_in != boot {
                 self.counts.add(Thing::RedeliveredAfterBoot);
@@ -142,6 +165,7 @@ impl World {
         }
         request.delivered += 1;
         request.reboot = reboot;
+        request.reset = reset;
         request.gone = false;
         request.forgotten = false;
         request.delivered_in = boot;
@@ -191,11 +215,12 @@ impl World {
         let did_not_happen = |record: &[u8]| String::from_utf8_lossy(record).contains("did not happen");
         let logs = step.owe.iter().filter(|(_, record)| did_not_happen(record)).count();
         self.truth.logs_written += logs as u32;
+        self.reports_written(step);
     }
 
     /// The broker has the acknowledgement of a message to the agent.
     pub fn acknowledged(&mut self, message: &Message) {
-        if (is_reboot(&message.topic) || is_firmware(&message.topic))
+        if (is_reboot(&message.topic) || may_wait(&message.topic))
             && let Some(req_id) = request_id(&message.payload)
             && let Some(request) = self.truth.requests.get_mut(&req_id)
         {
@@ -204,8 +229,9 @@ impl World {
     }
 
     /// The service has a log entry.
-    pub fn log_received(&mut self) {
+    pub fn log_received(&mut self, text: &str) {
         self.truth.logs_received += 1;
+        self.report_received(text);
     }
 
     /// Answers that the outbox on the disk has now.
@@ -222,7 +248,7 @@ impl World {
         let Event::Message(message) = event else { return };
         let acks = step.after.iter().filter(|after| **after == After::Ack(message.ack));
         let acks = acks.count();
-        if is_firmware(&message.topic) {
+        if may_wait(&message.topic) {
             if acks == 0 {
                 let req_id = request_id(&message.payload).unwrap_or_default();
                 self.truth.held.insert(message.ack, req_id);
@@ -234,7 +260,8 @@ impl World {
                 return;
             }
         }
-        let reboots = step.after.iter().any(|after| matches!(after, After::Reboot(_)));
+        let begins = |after: &After| matches!(after, After::Reboot(_) | After::Effect(Effect::SurveyReset(_)));
+        let reboots = step.after.iter().any(begins);
         match request_id(&message.payload) {
             Some(req_id) => {
                 self.truth.requests.entry(req_id.clone()).or_default().taken = true;
@@ -258,7 +285,7 @@ impl World {
         }
     }
 
-    /// The agent acknowledges a firmware request that has waited for a look at the host.
+    /// The agent acknowledges a request that has waited for a look at the host.
     pub fn request_is_taken(&mut self, ack: AckId) {
         if let Some(req_id) = self.truth.held.remove(&ack)
             && let Some(request) = self.truth.requests.get_mut(&req_id)
@@ -269,8 +296,12 @@ impl World {
 
     /// The connection is gone, and with it everything that was to be acknowledged on it.
     pub fn nothing_is_held(&mut self) {
-        for _ in std::mem::take(&mut self.truth.held) {
+        for req_id in std::mem::take(&mut self.truth.held).into_values() {
             self.counts.add(Thing::HeldAck);
+            // It comes again, unless the broker has lost its session meanwhile.
+            if let Some(request) = self.truth.requests.get_mut(&req_id) {
+                request.gone = true;
+            }
         }
     }
 
@@ -331,51 +362,6 @@ impl World {
             assert!(
                 carried_out || request.at_broker.is_some(),
                 "forgotten before the broker had it"
-            );
-        }
-    }
-
-    /// Whether the host goes down soon after it came up. A boot that was long enough is where counting begins anew.
-    pub fn boot_is_short(&mut self) -> bool {
-        let short = self.device.uptime(self.now) < SHORT_BOOT;
-        if !short {
-            self.truth.short_boots = 0;
-        }
-        short
-    }
-
-    /// The host is down in good order.
-    pub fn host_rebooted(&mut self) {
-        let short = self.boot_is_short();
-        let Some(going) = &self.device.logind.going else { return };
-        if !going.by_agent {
-            return self.counts.add(Thing::OwnReboot);
-        }
-        if going.how == How::Late {
-            return self.counts.add(Thing::LateReboot);
-        }
-        let for_update = going.for_update;
-        self.counts.add(Thing::Reboot);
-        assert!(
-            self.truth.managed_at <= going.since,
-            "a manage after logind had accepted"
-        );
-        assert!(self.device.disk.durable.reboot().is_some(), "given up, and it happened");
-        for req_id in self.requests_of_reboot() {
-            let request = self.truth.requests.get_mut(&req_id).expect("it was delivered");
-            request.reboots += 1;
-            assert_eq!(request.reboots, 1, "{req_id} has rebooted the host twice");
-            assert!(
-                request.answered.is_none_or(|rc| rc == 202),
-                "{req_id} was refused, and reboots the host"
-            );
-        }
-        // One that an update needs is no sign of a loop, whoever asks for it besides.
-        if short && !for_update {
-            self.truth.short_boots += 1;
-            assert!(
-                self.truth.short_boots <= 3,
-                "a fourth reboot in a row within 10 minutes"
             );
         }
     }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use iotdm::agent::effect::{Mark, Purpose};
-use iotdm::agent::{InstallEnd, OpId, RebootOutcome, Survey, Verdict};
+use iotdm::agent::{InstallEnd, OpId, RebootOutcome, ResetOutcome, Survey, Verdict};
 
 use crate::broker::{Broker, Packet, Who};
 use crate::client::{Client, Told};
@@ -131,6 +131,37 @@ pub enum Happening {
         run: u64,
         op: OpId,
         result: Result<(), String>,
+    },
+    ResetIsSurveyed {
+        run: u64,
+        op: OpId,
+    },
+    /// The agent's task has asked systemd.
+    SystemdIsAsked {
+        run: u64,
+        op: OpId,
+    },
+    SystemdAnswers {
+        run: u64,
+        op: OpId,
+        outcome: ResetOutcome,
+    },
+    WishIsLeft {
+        boot: u32,
+        by_agent: bool,
+    },
+    ResetGoes {
+        boot: u32,
+    },
+    WipeIsCut {
+        boot: u32,
+    },
+    WipeEnds {
+        boot: u32,
+    },
+    ReportIsRead {
+        run: u64,
+        op: OpId,
     },
     HealthChanges {
         boot: u32,
@@ -310,6 +341,14 @@ impl World {
                 index,
             } => self.mark_is_made(boot, run, op, marks, index),
             Happening::Marked { run, op, result } => self.marked(run, op, result),
+            Happening::ResetIsSurveyed { run, op } => self.reset_is_surveyed(run, op),
+            Happening::SystemdIsAsked { run, op } => self.systemd_is_asked(run, op),
+            Happening::SystemdAnswers { run, op, outcome } => self.systemd_answers(run, op, outcome),
+            Happening::WishIsLeft { boot, by_agent } => self.wish_is_left(boot, by_agent),
+            Happening::ResetGoes { boot } => self.reset_goes(boot),
+            Happening::WipeIsCut { boot } => self.wipe_is_cut(boot),
+            Happening::WipeEnds { boot } => self.wipe_ends(boot),
+            Happening::ReportIsRead { run, op } => self.report_is_read(run, op),
             Happening::HealthChanges { boot, verdict } => self.health_changes(boot, verdict),
             Happening::HealthIsTold { run, op } => self.health_is_told(run, op),
             Happening::FallBackActs { boot } => self.fall_back_acts(boot),

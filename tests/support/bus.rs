@@ -153,6 +153,8 @@ pub enum Answer {
     Manifest(Vec<(String, String)>),
     /// For `ListUnitsFiltered`: the units' names.
     Units(Vec<String>),
+    /// A property that is a list.
+    Names(Vec<String>),
     /// A D-Bus error: name and text.
     Error(&'static str, &'static str),
     /// No reply at all.
@@ -269,6 +271,19 @@ impl Scripted {
         self.connection.clone().close().await.unwrap();
     }
 
+    /// Sends systemd's `JobRemoved` for this job.
+    pub async fn job_removed(&self, job: &str, result: &str) {
+        let manager = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+        let job = OwnedObjectPath::try_from(job).unwrap();
+        self.emit(
+            manager.0,
+            manager.1,
+            "JobRemoved",
+            &(7u32, job, "factory-reset.target", result),
+        )
+        .await;
+    }
+
     /// Sends logind's `PrepareForShutdown`.
     pub async fn prepare_for_shutdown(&self, start: bool) {
         let to: Option<&str> = None;
@@ -295,6 +310,27 @@ pub async fn login1(bus: &PrivateBus) -> Scripted {
         .answer("RebootWithFlags", Answer::Done)
         .answer("PreparingForShutdown", Answer::Truth(false))
         .answer("InhibitDelayMaxUSec", Answer::Number(5_000_000));
+    service
+}
+
+/// The job that [`systemd1`] answers `StartUnit` with.
+pub const JOB: &str = "/org/freedesktop/systemd1/job/7";
+
+/// A scripted systemd with one unit, which is loaded, pulls in nothing, and may be started.
+pub async fn systemd1(bus: &PrivateBus) -> Scripted {
+    let service = Scripted::start(bus, "org.freedesktop.systemd1").await;
+    let path = "/org/freedesktop/systemd1/unit/factory_2dreset_2etarget";
+    service
+        .answer("LoadUnit", Answer::Path(path.to_owned()))
+        .answer("LoadState", Answer::Text("loaded".to_owned()))
+        .answer("ActiveState", Answer::Text("inactive".to_owned()))
+        .answer("UnitFileState", Answer::Text("static".to_owned()))
+        .answer("Requires", Answer::Names(Vec::new()))
+        .answer("BindsTo", Answer::Names(Vec::new()))
+        .answer("Wants", Answer::Names(Vec::new()))
+        .answer("ListUnitsFiltered", Answer::Units(Vec::new()))
+        .answer("Subscribe", Answer::Done)
+        .answer("StartUnit", Answer::Path(JOB.to_owned()));
     service
 }
 
@@ -369,6 +405,7 @@ async fn reply(connection: &Connection, call: &Message, answer: Option<Answer>, 
         Some(Answer::Text(text)) => connection.reply(&header, &text).await,
         Some(Answer::Number(n)) if property => connection.reply(&header, &variant(Variant::new(n))).await,
         Some(Answer::Number(n)) => connection.reply(&header, &n).await,
+        Some(Answer::Names(names)) => connection.reply(&header, &variant(Variant::new(names))).await,
         Some(Answer::Truth(b)) if property => connection.reply(&header, &variant(Variant::new(b))).await,
         Some(Answer::Truth(b)) => connection.reply(&header, &b).await,
         Some(Answer::Path(path)) => {

@@ -15,6 +15,7 @@ mod update;
 
 use std::time::Duration;
 
+use serde_json::Value;
 use url::Url;
 
 pub(super) use local::{confirm_command, install_file, roll_back_command};
@@ -27,13 +28,12 @@ use super::durable::{Change, Exclusive, Wish};
 use super::effect::{AckId, After, Effect, Image, Level, OpId, Purpose, Topic};
 use super::event::{DownloadEnd, Survey};
 use super::handled::{Answer, Handled, Key, find};
-use super::inbox::{self, NOT_MANAGED};
+use super::inbox::NOT_MANAGED;
 use super::work::Work;
 use super::{observation, outbox};
 use crate::protocol::diagnostics::{LogEntry, Severity};
 use crate::protocol::firmware::{self as wire, FirmwareState, UpdateStatus};
-use crate::protocol::model::FieldValue;
-use crate::protocol::{Rc, ReqId, Response, timestamp};
+use crate::protocol::{Malformed, Rc, ReqId, Response, timestamp};
 use record::Firmware as Record;
 
 /// When a written slot is booted.
@@ -126,69 +126,25 @@ pub struct Firmware {
     update: update::Running,
 }
 
-/// `device/update`: all of the fields, or none.
-pub(super) fn update_attributes(work: &mut Work<'_>, fields: &[FieldValue], req_id: Option<ReqId>) {
-    if let Err((rc, reason, names)) = describe(work, fields) {
-        work.say(
-            Level::Warning,
-            Topic::MessageRefused,
-            format!("an update of attributes was refused: {reason}"),
-        );
-        if let Some(req_id) = req_id {
-            let mut response = Response::new(req_id, rc).message(reason);
-            response.d = (!names.is_empty()).then(|| serde_json::json!({"fields": names}));
-            outbox::owe_response(work, &response, None);
-        }
-        return;
-    }
-    inbox::answer(work, req_id, Rc::CHANGED, "");
+/// What the service says that is to be installed.
+pub(super) fn described(value: Value) -> Result<Record, Malformed> {
+    wire::Firmware::parse("mgmt.firmware", value).map(Record::described)
 }
 
-fn describe(work: &mut Work<'_>, fields: &[FieldValue]) -> Result<(), (Rc, String, Vec<String>)> {
-    const LATER: [&str; 3] = ["location", "metadata", "deviceInfo"];
-    let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
-        let names = fields.iter().map(|field| field.field.as_str());
-        names.filter(|name| wanted(name)).map(str::to_owned).collect()
-    };
-    let unknown = named(&|name| name != "mgmt.firmware" && !LATER.contains(&name));
-    if !unknown.is_empty() {
-        let reason = format!(
-            "this device has no attribute {} that can be updated",
-            unknown.join(", ")
-        );
-        return Err((Rc::NOT_FOUND, reason, unknown));
-    }
-    let later = named(&|name| LATER.contains(&name));
-    if !later.is_empty() {
-        let reason = format!(
-            "updating {} is not supported by this version of the agent",
-            later.join(", ")
-        );
-        return Err((Rc::NOT_IMPLEMENTED, reason, later));
-    }
-    let [field] = fields else {
-        let reason = "one update names one firmware".to_owned();
-        return Err((Rc::BAD_REQUEST, reason, Vec::new()));
-    };
-    let told = wire::Firmware::parse("d.fields[0].value", field.value.clone())
-        .map_err(|malformed| (Rc::BAD_REQUEST, malformed.to_string(), Vec::new()))?;
-    let busy = |what: &str| {
-        Err((
-            Rc::CONFLICT,
-            format!("{what}; the description stays as it is"),
-            Vec::new(),
-        ))
-    };
+/// Whether another image may be described now.
+pub(super) fn may_describe(work: &Work<'_>) -> Result<(), (Rc, String)> {
+    let busy = |what: &str| Err((Rc::CONFLICT, format!("{what}; the description stays as it is")));
     if work.d.firmware.is(FirmwareState::Downloading) {
         return busy("firmware is being downloaded");
     }
     if work.d.update().is_some() {
         return busy("firmware is being installed, or on trial");
     }
-    if let Disk::Refuses(reason) = work.disk {
-        return Err((Rc::INTERNAL, reason.to_owned(), Vec::new()));
-    }
-    let described = Record::described(told);
+    Ok(())
+}
+
+/// This is to be installed, says the service.
+pub(super) fn describe(work: &mut Work<'_>, described: Record) {
     let record = if described.same_image(&work.d.firmware) && work.d.firmware.is(FirmwareState::Downloaded) {
         // The image is there already.
         described.with(FirmwareState::Downloaded, UpdateStatus::Success)
@@ -199,7 +155,6 @@ fn describe(work: &mut Work<'_>, fields: &[FieldValue]) -> Result<(), (Rc, Strin
         described
     };
     observation::set_firmware(work, record, true);
-    Ok(())
 }
 
 /// The service asks for a download or an update.
@@ -271,6 +226,9 @@ fn judge(work: &Work<'_>, firmware: &Record, operation: Operation) -> Result<(),
     }
     if work.d.update().is_some() {
         return refuse(Rc::BAD_REQUEST, "an update is under way already");
+    }
+    if work.d.reset().is_some() {
+        return refuse(Rc::INTERNAL, "busy: a factory reset is under way");
     }
     let downloaded = firmware.is(FirmwareState::Downloaded);
     match operation {

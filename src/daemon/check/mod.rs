@@ -9,6 +9,7 @@ mod files;
 mod firmware;
 mod policy;
 mod probe;
+mod reset;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,10 +17,12 @@ use std::path::Path;
 
 use super::connection::Connection;
 use super::environment::Environment;
+use super::reset as daemon_reset;
 use crate::config::{self, Configuration, State};
 use crate::host::clock;
 
 pub use probe::broker;
+pub use reset::factory_reset;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -106,6 +109,18 @@ pub async fn host(
         .as_ref()
         .map_or(State { directory: None }, |settings| settings.state.clone())
         .directory(environment.state_directory.as_deref());
+    if let (Some(bus), Some(settings)) = (&bus, &settings) {
+        let protected = daemon_reset::protected(path, &state, settings, environment.credentials.as_deref());
+        findings.extend(
+            reset::look(
+                bus,
+                &settings.factory_reset,
+                &daemon_reset::plan_folder(path),
+                &protected,
+            )
+            .await,
+        );
+    }
     let slots = firmware::look(bus.as_ref(), settings.as_deref(), &state, &mut findings).await;
     files::look(path, settings.as_deref(), environment, state, &slots, &mut findings);
     if let Some(out) = settings_out {

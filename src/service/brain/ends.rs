@@ -2,17 +2,17 @@
 //! answer to that; whatever ends it from outside does not wait.
 
 use super::Service;
-use super::firmware;
 use super::message::say;
-use super::rows::{Change, RequestStep, Status, StatusRow};
-use super::step::{Effect, Now, Step};
-use crate::protocol::{Address, Device, Response};
+use super::rows::{Action, Change, RequestStep, Status, StatusRow};
+use super::step::{Now, Step};
+use crate::protocol::{Device, Response};
 
 impl Service {
     /// The device has said what there is to say.
     pub(super) fn conclude(&mut self, now: Now, mut row: StatusRow, status: Status, message: &str, step: &mut Step) {
         let observed = matches!(row.step, RequestStep::Initiate | RequestStep::Working);
-        if !(observed && self.is_firmware(&row)) {
+        // Somebody else may want to know on: then the device is not told to stop.
+        if !(observed && self.is_firmware(&row)) || self.fields_only_of(&row).is_empty() {
             return self.finish(now, row, status, message, step);
         }
         row.outcome = Some(status);
@@ -26,15 +26,11 @@ impl Service {
             row.step,
             RequestStep::Observe | RequestStep::Initiate | RequestStep::Working
         );
-        if asked && self.connected && self.is_firmware(&row) {
-            let text = format!("need not notify changes of {} any more: {message}", firmware::FIELD);
+        let fields = self.fields_only_of(&row);
+        if asked && self.connected && !fields.is_empty() {
+            let text = format!("need not notify changes of {} any more: {message}", fields.join(", "));
             say(now, step, Some(row.device.clone()), "cancel", text);
-            // Without an id, as nobody waits for an answer. If it gets lost, the next notify is answered 404.
-            step.effects.push(Effect::Publish {
-                id: self.next_publish_id(),
-                topic: firmware::cancel().kind().topic(&Address::Device(row.device.clone())),
-                payload: firmware::cancel().to_payload(None),
-            });
+            self.stop_observing(&row.device, fields, step);
         }
         self.cut_short(now, row, status, message, step);
     }
@@ -52,15 +48,17 @@ impl Service {
 
     /// Nothing more is asked and nothing more is waited for.
     pub(super) fn finish(&mut self, now: Now, mut row: StatusRow, status: Status, message: &str, step: &mut Step) {
-        if self.is_firmware(&row) {
-            self.observe(&row.device, false, step);
-        }
+        let device = row.device.clone();
         row.status = status;
         row.outcome = None;
         row.message = bounded(message);
         row.completed_ms = Some(now.unix_ms);
         row.updated_ms = now.unix_ms;
+        let observes = !self.fields_of(&row).is_empty();
         self.change(step, Change::PutStatus(row));
+        if observes {
+            self.note_observed(&device, step);
+        }
     }
 
     /// The device is out of reach: what is in progress with it has failed, unless it has said how it ended.
@@ -73,12 +71,17 @@ impl Service {
     pub(super) fn on_timeout(&mut self, now: Now, number: i64, step: &mut Step) {
         for row in self.tables.open_with(number) {
             let firmware = self.is_firmware(&row);
+            let action = self.action(&row);
             let why = match (row.sent_ms, row.step) {
+                (_, RequestStep::Working) if action == Some(Action::Observe) => "the time of the observation is over",
                 (_, RequestStep::Working) if firmware => {
                     "the device answered 202, but did not notify in time how it ended"
                 }
                 (_, RequestStep::Working) => "the device answered 202, but no manage came in time",
                 (None, _) => "the request never reached the broker",
+                (Some(_), RequestStep::Update) if action == Some(Action::Update) => {
+                    "the device did not answer in time; if it comes back it may still take over what was written"
+                }
                 (Some(_), RequestStep::Update) => "the device did not answer device/update in time",
                 (Some(_), RequestStep::Observe) => "the device did not answer observe in time",
                 (Some(_), RequestStep::Initiate | RequestStep::Cancel) => {

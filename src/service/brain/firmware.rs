@@ -10,9 +10,9 @@ use super::words::update_status_in_words;
 use crate::protocol::firmware::{Firmware, FirmwareState, UpdateStatus};
 use crate::protocol::json::Members;
 use crate::protocol::model::FieldValue;
-use crate::protocol::{Device, Malformed, Request, Response};
+use crate::protocol::{Device, Malformed, Request};
 
-/// The only attribute that is observed: what a firmware action changes.
+/// The attribute that a firmware action changes, and that is observed for it.
 pub(super) const FIELD: &str = "mgmt.firmware";
 /// The longest value of a parameter, in bytes.
 const MAX_PARAMETER: usize = 4096;
@@ -102,47 +102,17 @@ impl Service {
     pub(super) fn on_described(&mut self, row: &StatusRow, step: &mut Step) {
         let request = self.tables.request_by_number(row.request);
         let description = request.and_then(|request| description(&request.parameters).ok());
-        self.know(&row.device, description.map(written), true, step);
+        self.know(&row.device, description.map(written), step);
     }
 
-    /// The device notifies changes from now on, and may have said what holds at present. A value that cannot be read
-    /// is as good as none: many agents give none.
-    pub(super) fn on_observed(&mut self, device: &Device, response: &Response, step: &mut Step) {
-        let fields = response.d.clone().map(|d| FieldValue::parse_all("d", d));
-        let value = fields
-            .and_then(Result::ok)
-            .and_then(|fields| fields.into_iter().find(|field| field.field == FIELD))
-            .and_then(|field| Firmware::parse(FIELD, field.value).ok());
-        self.know(device, value, false, step);
-        self.observe(device, true, step);
-    }
-
-    fn know(&mut self, device: &Device, firmware: Option<Firmware>, replaces: bool, step: &mut Step) {
+    fn know(&mut self, device: &Device, firmware: Option<Firmware>, step: &mut Step) {
         let row = self.tables.device(device).cloned();
         let (Some(mut row), Some(firmware)) = (row, firmware) else {
             return;
         };
         let Some(managed) = &mut row.managed else { return };
-        if replaces {
-            managed.firmware.clear();
-        }
-        managed.firmware.extend(firmware.to_object());
+        managed.firmware = firmware.to_object();
         self.change(step, Change::PutDevice(Box::new(row)));
-    }
-
-    /// Notes whether the field is observed.
-    pub(super) fn observe(&mut self, device: &Device, observed: bool, step: &mut Step) {
-        let Some(mut row) = self.tables.device(device).cloned() else {
-            return;
-        };
-        let Some(managed) = &mut row.managed else { return };
-        let changed = match observed {
-            true => managed.observed.insert(FIELD.to_owned()),
-            false => managed.observed.remove(FIELD),
-        };
-        if changed {
-            self.change(step, Change::PutDevice(Box::new(row)));
-        }
     }
 
     /// A device notified this: it may be the end of what it works on.
@@ -181,7 +151,7 @@ fn verdict(action: Action, row: &StatusRow, was_in_progress: bool) -> Option<Res
         )))
     };
     match action {
-        Action::Reboot | Action::FactoryReset => None,
+        Action::Reboot | Action::FactoryReset | Action::Update | Action::Observe => None,
         Action::FirmwareDownload => match (row.state, failed) {
             (Some(FirmwareState::Downloaded), _) => Some(Ok(())),
             (_, Some(status)) => why("download", status),

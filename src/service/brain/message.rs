@@ -4,6 +4,7 @@ use super::Service;
 use super::rows::StatusRow;
 use super::step::{Effect, Incoming, Now, Step, WatchLine};
 use super::words::{clean, ending};
+use crate::protocol::model::FieldValue;
 use crate::protocol::topic::TopicError;
 use crate::protocol::{Address, Device, Malformed, Rc, Report, ReqId, Response, ToDevice, ToService, json};
 
@@ -13,6 +14,10 @@ pub(super) struct Answer {
     pub(super) rc: Rc,
     /// The reason, for everything but success.
     pub(super) message: Option<String>,
+    /// Why a success changed nothing, for whoever watches.
+    pub(super) note: Option<&'static str>,
+    /// What was told of observed fields.
+    pub(super) values: Vec<FieldValue>,
 }
 
 impl Answer {
@@ -20,6 +25,16 @@ impl Answer {
         Answer {
             rc: Rc::OK,
             message: None,
+            note: None,
+            values: Vec::new(),
+        }
+    }
+
+    /// Success, as the device has done what it should, but it changed nothing.
+    pub(super) fn nothing_new(note: &'static str) -> Self {
+        Answer {
+            note: Some(note),
+            ..Answer::ok()
         }
     }
 
@@ -27,6 +42,7 @@ impl Answer {
         Answer {
             rc,
             message: Some(message.into()),
+            ..Answer::ok()
         }
     }
 }
@@ -71,9 +87,10 @@ impl Service {
         };
         let what = super::words::report(&report);
         let answer = self.report(now, &device, report, req_id.as_ref(), step);
-        let text = match &answer.message {
-            None => what,
-            Some(reason) => format!("sent a {} that is answered {}: {reason}", operation(kind), answer.rc),
+        let text = match (&answer.message, answer.note) {
+            (None, None) => what,
+            (None, Some(note)) => format!("{what}: nothing new, {note}"),
+            (Some(reason), _) => format!("sent a {} that is answered {}: {reason}", operation(kind), answer.rc),
         };
         self.tell(line(now, Some(device), operation(kind), &text), req_id, answer, step);
     }
@@ -120,16 +137,18 @@ impl Service {
             .filter(|row| row.device == device)
             .cloned();
         let reason = ending(response.message.as_deref());
+        let mut values = Vec::new();
         let text = match row {
             None => format!(
                 "answered {}{reason} to a request that is not known, or not any more",
                 response.rc
             ),
-            Some(row) => self.on_response(now, row, &response, step),
+            Some(row) => self.on_response(now, row, &response, &mut values, step),
         };
         step.effects.push(Effect::Say(WatchLine {
             req_id: Some(clean(response.req_id.as_str())),
             rc: Some(response.rc.0),
+            values,
             ..line(now, Some(device), "response", &text)
         }));
     }
@@ -146,6 +165,7 @@ impl Service {
                 payload: response.to_payload(),
             });
         }
+        line.values = answer.values;
         step.effects.push(Effect::Say(line));
     }
 }
@@ -159,6 +179,7 @@ pub(super) fn line(now: Now, device: Option<Device>, operation: &'static str, te
         text: clean(text),
         req_id: None,
         rc: None,
+        values: Vec::new(),
     }
 }
 

@@ -7,10 +7,12 @@
 //! Facts: device management requests (REST API v0002), manage device, device diagnostics, MQTT 3.1.1 section 4.6.
 
 mod answers;
+mod attributes;
 mod ends;
 mod firmware;
 mod ids;
 mod message;
+mod observing;
 mod reports;
 mod requests;
 mod rows;
@@ -18,6 +20,7 @@ mod sending;
 mod step;
 mod tables;
 mod words;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +28,7 @@ pub use rows::{
     Action, Change, DeviceRow, ErrorCodeRow, LogRow, Managed, RequestRow, RequestStep, Rows, Status, StatusRow,
 };
 pub use step::{
-    AckToken, Effect, Event, Incoming, NewRequest, Now, PublishId, Refusal, RefusalKind, Reply, Step, WatchLine,
+    AckToken, Effect, Event, Incoming, NewRequest, Now, PublishId, Refusal, RefusalKind, Reply, Step, WatchLine, Write,
 };
 pub use words::{state_in_words, update_status_in_words};
 
@@ -43,10 +46,18 @@ pub const MAX_REQUESTS: usize = 1_000;
 pub const MAX_STATUSES: usize = 100_000;
 /// How many requests are on their way to the broker at a time; answers to devices need room beside them.
 pub const WINDOW: usize = 16;
-/// How long a device has to carry out a reboot or factory reset unless the request says otherwise, in seconds.
+/// How long a device has to carry out a reboot unless the request says otherwise, in seconds.
 pub const DEFAULT_TIMEOUT: u64 = 3600;
+/// The same for a factory reset: 2 hours. A wipe may take many minutes, and goes on in the next boot after a power cut;
+/// a request that has timed out stays so, however well the reset ends.
+pub const DEFAULT_RESET_TIMEOUT: u64 = 2 * 3600;
 /// The same for a firmware download or update: 24 hours.
 pub const DEFAULT_FIRMWARE_TIMEOUT: u64 = 24 * 3600;
+/// The same for an update of attributes: 1 minute. A device that is there answers at once; one that comes back later may
+/// still take it over, and is believed then.
+pub const DEFAULT_UPDATE_TIMEOUT: u64 = 60;
+/// How long an operator observes unless the request says otherwise, in seconds: 24 hours.
+pub const DEFAULT_OBSERVE_TIMEOUT: u64 = 24 * 3600;
 /// The longest timeout, in seconds: 30 days.
 pub const MAX_TIMEOUT: u64 = 30 * 24 * 3600;
 /// How long a device may leave the cancel of an observation unanswered, in milliseconds. Then the request ends as the
@@ -95,6 +106,10 @@ impl Service {
             Event::Deadline => self.on_deadline(now, &mut step),
             Event::Create(request) => {
                 let reply = self.create(now, request, &mut step);
+                step.effects.push(Effect::Reply(reply));
+            }
+            Event::Write(write) => {
+                let reply = self.write(now, write, &mut step);
                 step.effects.push(Effect::Reply(reply));
             }
             Event::Cancel { id } => {

@@ -2,15 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::firmware::FIELD;
+use super::attributes::{self, Placed};
 use super::message::{Answer, say};
 use super::rows::{Change, DeviceRow, ErrorCodeRow, LogRow, Managed};
 use super::step::{Now, Step};
 use super::{MAX_DEVICES, Service};
 use crate::protocol::diagnostics::LogEntry;
-use crate::protocol::firmware::Firmware;
 use crate::protocol::manage::Manage;
-use crate::protocol::model::{FieldValue, Location, check_metadata};
+use crate::protocol::model::check_metadata;
 use crate::protocol::{Device, Rc, Report, ReqId, timestamp};
 
 impl Service {
@@ -46,9 +45,13 @@ impl Service {
                 Answer::ok()
             }
             Report::Location(location) => {
-                row.location = Some(stored(&location, now));
+                let placed = attributes::place(&mut row, &location, now);
                 self.change(step, Change::PutDevice(Box::new(row)));
-                Answer::ok()
+                match placed {
+                    Placed::Here | Placed::Part => Answer::ok(),
+                    Placed::Older => Answer::nothing_new("it was measured before the one that is known"),
+                    Placed::Echo => Answer::nothing_new("it repeats what an operator wrote"),
+                }
             }
             Report::AddLog(entry) => {
                 self.change(step, Change::PutDevice(Box::new(row)));
@@ -133,52 +136,6 @@ impl Service {
         Answer::ok()
     }
 
-    /// Merges what changed into what is known. Nothing is taken when one field is wrong.
-    fn notify(
-        &mut self,
-        now: Now,
-        mut row: DeviceRow,
-        fields: Vec<FieldValue>,
-        req_id: Option<&ReqId>,
-        step: &mut Step,
-    ) -> Answer {
-        let Some(managed) = &mut row.managed else {
-            return Answer::refused(Rc::NOT_FOUND, "the device is not managed");
-        };
-        let mut changed = Firmware::default().to_object();
-        for FieldValue { field, value } in fields {
-            let member = match field.strip_prefix(FIELD) {
-                Some("") => None,
-                Some(rest) if rest.starts_with('.') => Some(rest[1..].to_owned()),
-                _ => return not_observed(&field),
-            };
-            if !managed.observed.contains(FIELD) && !managed.observed.contains(&field) {
-                return not_observed(&field);
-            }
-            let value = match member {
-                Some(member) => Value::Object(Map::from_iter([(member, value)])),
-                None => value,
-            };
-            match Firmware::parse(FIELD, value) {
-                Ok(firmware) => changed.extend(firmware.to_object()),
-                Err(malformed) => return Answer::refused(Rc::BAD_REQUEST, malformed.to_string()),
-            }
-        }
-        managed.firmware.extend(changed.clone());
-        let changed = match Firmware::parse(FIELD, Value::Object(changed)) {
-            Ok(changed) => changed,
-            Err(malformed) => return Answer::refused(Rc::BAD_REQUEST, malformed.to_string()),
-        };
-        // MQTT may deliver it twice, the second time after the 202 of an action that came later.
-        if !first_time(&mut row, req_id) {
-            return Answer::ok();
-        }
-        let device = row.device.clone();
-        self.change(step, Change::PutDevice(Box::new(row)));
-        self.on_notified(now, &device, &changed, step);
-        Answer::ok()
-    }
-
     /// The lifetime has passed without another manage.
     pub(super) fn on_dormant(&mut self, now: Now, device: &Device, step: &mut Step) {
         let Some(mut row) = self.tables.device(device).cloned() else {
@@ -193,7 +150,7 @@ impl Service {
 }
 
 /// Whether a manage or notify with this id is new; remembers it.
-fn first_time(row: &mut DeviceRow, req_id: Option<&ReqId>) -> bool {
+pub(super) fn first_time(row: &mut DeviceRow, req_id: Option<&ReqId>) -> bool {
     let Some(req_id) = req_id else { return true };
     if row.manages.contains(req_id) {
         return false;
@@ -202,24 +159,6 @@ fn first_time(row: &mut DeviceRow, req_id: Option<&ReqId>) -> bool {
     let surplus = row.manages.len().saturating_sub(DeviceRow::MANAGES);
     row.manages.drain(..surplus);
     true
-}
-
-fn not_observed(field: &str) -> Answer {
-    Answer::refused(Rc::NOT_FOUND, format!("{field} is not observed"))
-}
-
-/// A location as it is kept: an optional member that was left out is gone, the times are the service's where the
-/// device gave none.
-fn stored(location: &Location, now: Now) -> Map<String, Value> {
-    let mut known = location.clone();
-    known.extra = Map::new();
-    let received = timestamp::format_ms(now.unix_ms);
-    if known.measured_date_time.is_none() {
-        known.measured_date_time = received.clone();
-    }
-    let mut object = known.to_object();
-    object.extend(received.map(|received| ("updatedDateTime".to_owned(), received.into())));
-    object
 }
 
 fn log_row(device: &Device, now: Now, entry: LogEntry, req_id: Option<&ReqId>) -> LogRow {

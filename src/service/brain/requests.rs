@@ -8,10 +8,11 @@ use super::rows::{Action, Change, RequestRow, RequestStep, Status, StatusRow};
 use super::step::{NewRequest, Now, Refusal, RefusalKind, Reply, Step};
 use super::words::clean;
 use super::{
-    DEFAULT_FIRMWARE_TIMEOUT, DEFAULT_TIMEOUT, MAX_REQUEST_DEVICES, MAX_REQUESTS, MAX_STATUSES, MAX_TIMEOUT, Service,
-    firmware,
+    DEFAULT_FIRMWARE_TIMEOUT, DEFAULT_OBSERVE_TIMEOUT, DEFAULT_RESET_TIMEOUT, DEFAULT_TIMEOUT, DEFAULT_UPDATE_TIMEOUT,
+    MAX_REQUEST_DEVICES, MAX_REQUESTS, MAX_STATUSES, MAX_TIMEOUT, Service, firmware, observing,
 };
 use crate::protocol::Device;
+use serde_json::Value;
 
 impl Service {
     /// Registers a request for all its devices, or for none.
@@ -20,34 +21,54 @@ impl Service {
         self.make_room(request.devices.len(), step)?;
         if request.overrides {
             let open = request.devices.iter().flat_map(|device| self.tables.open_of(device));
+            // Whoever looks on is not in the way.
+            let open = open.filter(|row| self.action(row) != Some(Action::Observe));
             for row in open.collect::<Vec<_>>() {
                 let why = "called off by a request that overrides it";
                 self.give_up(now, row, Status::Failure, why, step);
             }
         }
+        let id = self.enqueue(now, action, request.parameters, request.devices, request.timeout, step);
+        Ok(Reply::Created { id })
+    }
+
+    /// Makes the rows of a request that was checked, and returns its id.
+    pub(super) fn enqueue(
+        &mut self,
+        now: Now,
+        action: Action,
+        parameters: Vec<Value>,
+        devices: Vec<Device>,
+        timeout: Option<u64>,
+        step: &mut Step,
+    ) -> String {
         let default = match action {
-            Action::Reboot | Action::FactoryReset => DEFAULT_TIMEOUT,
+            Action::Reboot => DEFAULT_TIMEOUT,
+            Action::FactoryReset => DEFAULT_RESET_TIMEOUT,
             Action::FirmwareDownload | Action::FirmwareUpdate => DEFAULT_FIRMWARE_TIMEOUT,
+            Action::Update => DEFAULT_UPDATE_TIMEOUT,
+            Action::Observe => DEFAULT_OBSERVE_TIMEOUT,
         };
-        let timeout_ms = i64::try_from(request.timeout.unwrap_or(default))
+        let timeout_ms = i64::try_from(timeout.unwrap_or(default))
             .unwrap_or(i64::MAX)
             .saturating_mul(1000);
         let first = match action {
             Action::Reboot | Action::FactoryReset => RequestStep::Initiate,
-            Action::FirmwareDownload | Action::FirmwareUpdate if request.parameters.is_empty() => RequestStep::Observe,
-            Action::FirmwareDownload | Action::FirmwareUpdate => RequestStep::Update,
+            Action::FirmwareDownload | Action::FirmwareUpdate if parameters.is_empty() => RequestStep::Observe,
+            Action::FirmwareDownload | Action::FirmwareUpdate | Action::Update => RequestStep::Update,
+            Action::Observe => RequestStep::Observe,
         };
         let row = RequestRow {
             number: self.tables.next_number(),
             id: self.ids.next(),
             action,
-            parameters: request.parameters,
+            parameters,
             created_ms: now.unix_ms,
             deadline_ms: now.unix_ms.saturating_add(timeout_ms),
         };
         let (number, id) = (row.number, row.id.clone());
         self.change(step, Change::PutRequest(row));
-        for device in request.devices {
+        for device in devices {
             let row = StatusRow {
                 request: number,
                 device,
@@ -68,12 +89,16 @@ impl Service {
             };
             self.change(step, Change::PutStatus(row));
         }
-        Ok(Reply::Created { id })
+        id
     }
 
     fn check(&self, request: &NewRequest) -> Result<Action, Refusal> {
         let action = Action::parse(&request.action).ok_or_else(|| unknown_action(&request.action))?;
         let invalid = |message: String| refusal(RefusalKind::Invalid, message);
+        if action == Action::Update {
+            let message = "action: device/update follows from a PUT of a device or of its location";
+            return Err(invalid(message.to_owned()));
+        }
         let devices = &request.devices;
         if devices.is_empty() || devices.len() > MAX_REQUEST_DEVICES {
             return Err(invalid(format!(
@@ -94,14 +119,12 @@ impl Service {
                 action.as_str()
             )));
         }
-        if request
-            .timeout
-            .is_some_and(|seconds| !(1..=MAX_TIMEOUT).contains(&seconds))
-        {
-            return Err(invalid(format!("timeout: must be 1 to {MAX_TIMEOUT} seconds")));
-        }
+        check_timeout(request.timeout)?;
         if action.is_firmware() {
             firmware::description(&request.parameters).map_err(|malformed| invalid(malformed.to_string()))?;
+        }
+        if action == Action::Observe {
+            observing::fields(&request.parameters).map_err(|malformed| invalid(malformed.to_string()))?;
         }
         if let Some(unknown) = devices.iter().find(|device| self.tables.device(device).is_none()) {
             let message = format!("{unknown} is not registered: it has never been heard of here");
@@ -124,7 +147,7 @@ impl Service {
                 let action = action.as_str();
                 format!("{device} does not support {action}: its agent offers no firmware actions")
             }
-            Some(managed) if !action.is_firmware() && !managed.device_actions => {
+            Some(managed) if action.ends_with_manage() && !managed.device_actions => {
                 let action = action.as_str();
                 format!("{device} does not support {action}: its agent offers no device actions")
             }
@@ -150,7 +173,7 @@ impl Service {
     }
 
     /// The oldest complete requests make room for a new one.
-    fn make_room(&mut self, devices: usize, step: &mut Step) -> Result<(), Refusal> {
+    pub(super) fn make_room(&mut self, devices: usize, step: &mut Step) -> Result<(), Refusal> {
         while self.tables.request_count() >= MAX_REQUESTS || self.tables.status_total() + devices > MAX_STATUSES {
             let complete = self.tables.requests_after(0).map(|row| row.number);
             let Some(oldest) = complete.into_iter().find(|number| self.tables.is_complete(*number)) else {
@@ -169,7 +192,12 @@ impl Service {
     pub(super) fn cancel(&mut self, now: Now, id: &str, step: &mut Step) -> Result<Reply, Refusal> {
         let number = self.number(id)?;
         for row in self.tables.open_with(number) {
-            self.give_up(now, row, Status::Failure, "cancelled by the operator", step);
+            let observed = row.step == RequestStep::Working && self.action(&row) == Some(Action::Observe);
+            if observed {
+                self.give_up(now, row, Status::Success, "ended by the operator", step);
+            } else {
+                self.give_up(now, row, Status::Failure, "cancelled by the operator", step);
+            }
         }
         Ok(Reply::Cancelled)
     }
@@ -195,7 +223,19 @@ impl Service {
     }
 }
 
-fn refusal(kind: RefusalKind, message: impl Into<String>) -> Refusal {
+/// # Errors
+/// Says how long a timeout may be.
+pub(super) fn check_timeout(timeout: Option<u64>) -> Result<(), Refusal> {
+    match timeout {
+        Some(seconds) if !(1..=MAX_TIMEOUT).contains(&seconds) => {
+            let message = format!("timeout: must be 1 to {MAX_TIMEOUT} seconds");
+            Err(refusal(RefusalKind::Invalid, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn refusal(kind: RefusalKind, message: impl Into<String>) -> Refusal {
     Refusal {
         kind,
         message: message.into(),
@@ -212,7 +252,8 @@ fn unknown_action(name: &str) -> Refusal {
             ),
         ),
         _ => {
-            let known = Action::ALL.map(Action::as_str).join(", ");
+            let asked = Action::ALL.into_iter().filter(|action| *action != Action::Update);
+            let known = asked.map(Action::as_str).collect::<Vec<_>>().join(", ");
             refusal(
                 RefusalKind::Invalid,
                 format!("action: {:?} is unknown; this service can ask for {known}", clean(name)),

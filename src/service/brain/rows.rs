@@ -16,12 +16,14 @@ pub struct DeviceRow {
     pub registered_ms: i64,
     /// When the service last heard of it, Unix milliseconds.
     pub last_seen_ms: i64,
-    /// `deviceInfo` of its last manage that had one.
+    /// `deviceInfo` as it last told it, or took it over from here.
     pub device_info: Map<String, Value>,
-    /// `metadata` of its last manage that had some.
+    /// `metadata` as it last told it, or took it over from here.
     pub metadata: Map<String, Value>,
     /// `location`, with `measuredDateTime` and `updatedDateTime`.
     pub location: Option<Map<String, Value>>,
+    /// An operator wrote the location: when the device repeats it, that is no measurement.
+    pub location_written: bool,
     /// `mgmt`; `None` while the device is unmanaged.
     pub managed: Option<Managed>,
     /// The request ids of its last manages and notifies, newest last: one that the broker delivers again is answered
@@ -42,6 +44,7 @@ impl DeviceRow {
             device_info: Map::new(),
             metadata: Map::new(),
             location: None,
+            location_written: false,
             managed: None,
             manages: Vec::new(),
         }
@@ -80,16 +83,27 @@ pub enum Action {
     FirmwareDownload,
     /// `firmware/update`
     FirmwareUpdate,
+    /// `device/update`: attributes get values (not in the platform, where this goes on unseen)
+    Update,
+    /// `device/observe`: what changes is notified until somebody ends it (not in the platform)
+    Observe,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Action; 4] = [
+    pub const ALL: [Action; 6] = [
         Action::Reboot,
         Action::FactoryReset,
         Action::FirmwareDownload,
         Action::FirmwareUpdate,
+        Action::Update,
+        Action::Observe,
     ];
+
+    /// True for reboot and factory reset: these are ended by a manage.
+    pub fn ends_with_manage(self) -> bool {
+        matches!(self, Action::Reboot | Action::FactoryReset)
+    }
 
     /// True for download and update: these are ended by notifies, and a device does one at a time.
     pub fn is_firmware(self) -> bool {
@@ -103,6 +117,8 @@ impl Action {
             Action::FactoryReset => "device/factoryReset",
             Action::FirmwareDownload => "firmware/download",
             Action::FirmwareUpdate => "firmware/update",
+            Action::Update => "device/update",
+            Action::Observe => "device/observe",
         }
     }
 
@@ -152,16 +168,19 @@ impl Status {
 }
 
 /// What a device was last asked for a request, and is waited for: the steps of a firmware action (firmware actions
-/// reference). Reboot and factory reset begin with [`RequestStep::Initiate`] and end after [`RequestStep::Working`].
+/// reference). Reboot and factory reset begin with [`RequestStep::Initiate`] and end after [`RequestStep::Working`]; an
+/// update of attributes is [`RequestStep::Update`] alone; an observation begins with [`RequestStep::Observe`], and lasts
+/// as long as [`RequestStep::Working`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RequestStep {
-    /// `device/update` with the description of the firmware; 204 leads on. Left out when there is none.
+    /// `device/update` with attributes, or with the description of the firmware; 204 leads on. Left out when there is none.
     Update,
-    /// `observe` of `mgmt.firmware`; 200 leads on.
+    /// `observe` of `mgmt.firmware`, or of what an operator wants to know; 200 leads on.
     Observe,
     /// The action itself; 202 leads on.
     Initiate,
-    /// Nothing is asked: a notify, or for reboot and reset a manage, says how it ended.
+    /// Nothing is asked: a notify, or for reboot and reset a manage, says how it ended. An observation ends when nobody
+    /// wants it any more.
     Working,
     /// `cancel` of the observation. What it is answered changes nothing any more.
     Cancel,

@@ -6,7 +6,7 @@ use super::rows::{Action, Change, RequestRow, RequestStep, Status, StatusRow};
 use super::step::{Effect, Now, PublishId, Step, WatchLine};
 use super::tables::Key;
 use super::words::span;
-use super::{Service, WINDOW, firmware};
+use super::{Service, WINDOW, firmware, observing, writes};
 use crate::protocol::{Address, Request};
 
 impl Service {
@@ -95,11 +95,33 @@ impl Service {
 }
 
 /// What a device is asked in a step: the message, the operation for whoever watches, and the same in words.
-fn question(request: &RequestRow, row: &StatusRow) -> (Request, &'static str, String) {
+type Question = (Request, &'static str, String);
+
+fn question(request: &RequestRow, row: &StatusRow) -> Question {
+    let action = request.action.as_str();
+    // What was checked when the request was made reads well again.
+    match request.action {
+        Action::Reboot => initiate(request, Request::Reboot, "reboot"),
+        Action::FactoryReset => initiate(request, Request::FactoryReset, "factoryReset"),
+        Action::FirmwareDownload => firmware_step(request, row, Request::FirmwareDownload, "firmwareDownload"),
+        Action::FirmwareUpdate => firmware_step(request, row, Request::FirmwareUpdate, "firmwareUpdate"),
+        Action::Update => {
+            let values = writes::values(&request.parameters);
+            let text = format!("is asked to take over {} ({action})", writes::names(&values));
+            (Request::Update(values), "update", text)
+        }
+        Action::Observe => {
+            let fields = observing::fields(&request.parameters).unwrap_or_default();
+            let text = format!("is asked to notify changes of {} ({action})", fields.join(", "));
+            (Request::Observe(fields), "observe", text)
+        }
+    }
+}
+
+fn firmware_step(request: &RequestRow, row: &StatusRow, message: Request, operation: &'static str) -> Question {
     let action = request.action.as_str();
     match row.step {
         RequestStep::Update => {
-            // What was checked when the request was made reads well again.
             let firmware = firmware::description(&request.parameters).unwrap_or_default();
             let text = format!("is told which firmware {action} is about{}", firmware::named(&firmware));
             (firmware::update(firmware), "update", text)
@@ -109,21 +131,18 @@ fn question(request: &RequestRow, row: &StatusRow) -> (Request, &'static str, St
             "observe",
             format!("is asked to notify changes of {} ({action})", firmware::FIELD),
         ),
-        RequestStep::Initiate | RequestStep::Working => {
-            let seconds = request.deadline_ms.saturating_sub(request.created_ms) / 1000;
-            let left = span(u64::try_from(seconds).unwrap_or(0));
-            let (message, operation) = match request.action {
-                Action::Reboot => (Request::Reboot, "reboot"),
-                Action::FactoryReset => (Request::FactoryReset, "factoryReset"),
-                Action::FirmwareDownload => (Request::FirmwareDownload, "firmwareDownload"),
-                Action::FirmwareUpdate => (Request::FirmwareUpdate, "firmwareUpdate"),
-            };
-            (message, operation, format!("is asked for {action} (timeout {left})"))
-        }
+        RequestStep::Initiate | RequestStep::Working => initiate(request, message, operation),
         RequestStep::Cancel => (
             firmware::cancel(),
             "cancel",
             format!("need not notify changes of {} any more ({action})", firmware::FIELD),
         ),
     }
+}
+
+fn initiate(request: &RequestRow, message: Request, operation: &'static str) -> Question {
+    let seconds = request.deadline_ms.saturating_sub(request.created_ms) / 1000;
+    let left = span(u64::try_from(seconds).unwrap_or(0));
+    let text = format!("is asked for {} (timeout {left})", request.action.as_str());
+    (message, operation, text)
 }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::rows::Change;
+use super::rows::{Change, DeviceRow};
 use crate::protocol::Device;
+use crate::protocol::model::FieldValue;
 
 /// The time at which an event is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,8 @@ pub enum Event {
     Deadline,
     /// An operator asks for an action. Answered by [`Effect::Reply`].
     Create(NewRequest),
+    /// An operator writes attributes of a device. Answered by [`Effect::Reply`].
+    Write(Write),
     /// An operator calls off what is in progress. Answered by [`Effect::Reply`].
     Cancel {
         /// The request.
@@ -73,25 +76,43 @@ pub struct Incoming {
 pub struct NewRequest {
     /// `device/reboot`, `device/factoryReset`, ...
     pub action: String,
-    /// As given: for a firmware action `{"name": "uri", "value": "..."}` and the like. Reboot and reset have none, and
-    /// ignore what is here.
+    /// As given: for a firmware action `{"name": "uri", "value": "..."}` and the like, for an observation
+    /// `{"name": "field", "value": "location"}`. Reboot and reset have none, and ignore what is here.
     pub parameters: Vec<Value>,
     /// The devices, 1 to [`super::MAX_REQUEST_DEVICES`].
     pub devices: Vec<Device>,
-    /// Seconds, 1 to [`super::MAX_TIMEOUT`]; [`super::DEFAULT_TIMEOUT`] or [`super::DEFAULT_FIRMWARE_TIMEOUT`] when
-    /// not given.
+    /// Seconds, 1 to [`super::MAX_TIMEOUT`]; when not given, by the action: [`super::DEFAULT_TIMEOUT`],
+    /// [`super::DEFAULT_RESET_TIMEOUT`] or [`super::DEFAULT_FIRMWARE_TIMEOUT`].
     pub timeout: Option<u64>,
     /// `override`: calls off everything that is in progress with these devices first.
     pub overrides: bool,
 }
 
+/// Attributes of a device that an operator writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// The device.
+    pub device: Device,
+    /// `deviceInfo`, `metadata` or `location`, each whole.
+    pub values: Vec<FieldValue>,
+    /// How long the device may take, seconds, 1 to [`super::MAX_TIMEOUT`]; [`super::DEFAULT_UPDATE_TIMEOUT`] when not given.
+    pub timeout: Option<u64>,
+}
+
 /// What an operator's call led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// The request is registered under this id.
     Created {
         /// The request's id.
         id: String,
+    },
+    /// The values are written, or the device is asked to take them over.
+    Written {
+        /// The request to the device; `None` for one that is not managed and thus not asked.
+        id: Option<String>,
+        /// The device as it is, or will be when it has taken them over.
+        row: Box<DeviceRow>,
     },
     /// What was in progress is called off.
     Cancelled,
@@ -118,7 +139,7 @@ pub enum RefusalKind {
     NotSupported,
     /// 404: no such device or request.
     NotFound,
-    /// 409: a device has a firmware action in progress.
+    /// 409: a device has a firmware action, or an update of its attributes, in progress.
     Conflict,
     /// 501: the service cannot do this yet.
     NotBuilt,
@@ -147,7 +168,7 @@ pub enum Effect {
 }
 
 /// One line for whoever watches: who said what, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WatchLine {
     /// Unix milliseconds.
     pub at_ms: i64,
@@ -161,6 +182,9 @@ pub struct WatchLine {
     pub req_id: Option<String>,
     /// The return code that was received or sent, if there is one.
     pub rc: Option<u16>,
+    /// What a device told of observed fields, in a notify that counts or when it began to be observed, and what it took
+    /// over from an operator: it does not notify that.
+    pub values: Vec<FieldValue>,
 }
 
 /// What follows from an event.

@@ -120,14 +120,22 @@ impl Client {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, CallError> {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
         let response = self.send(method, path, body, Some(Duration::from_secs(30))).await?;
         response.json().await.map_err(|error| self.not_understood(&error))
     }
 
-    /// A response whose body does not end.
-    pub(super) async fn stream(&self, path: &str) -> Result<reqwest::Response, CallError> {
-        self.send(Method::GET, path, None, None).await
+    /// What devices say and what is sent to them, from now on.
+    pub(super) async fn watch(&self) -> Result<Lines, CallError> {
+        let response = self.send(Method::GET, "/x/watch", None, None).await?;
+        Ok(Lines {
+            response,
+            buffer: Vec::new(),
+        })
     }
 
     pub(super) fn not_understood(&self, error: &reqwest::Error) -> CallError {
@@ -168,6 +176,27 @@ impl Client {
             None => format!("{} answers {status}; is that a REST face of a service?", self.api),
         };
         Err(CallError::Refused { status, message })
+    }
+}
+
+/// A response whose body does not end, line by line.
+#[derive(Debug)]
+pub(super) struct Lines {
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; `None` when the service has ended it. Nothing is lost when this is given up and called again.
+    pub(super) async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(String::from_utf8_lossy(&line).trim_end().to_owned());
+            }
+            let chunk = self.response.chunk().await.ok().flatten()?;
+            self.buffer.extend_from_slice(&chunk);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{CallError, Client};
-use super::output::Output;
+use super::output::{Output, seconds};
 
 pub(super) async fn ls(client: &Client, output: &mut Output) -> Result<ExitCode, CallError> {
     let devices = client.list("/bulk/devices").await?;
@@ -49,12 +49,4 @@ fn row(device: &Value) -> Vec<String> {
         },
         text(&device["lastSeen"]),
     ]
-}
-
-/// A timestamp without its fraction.
-fn seconds(text: &str) -> String {
-    match text.split_once('.') {
-        Some((seconds, fraction)) if fraction.ends_with('Z') => format!("{seconds}Z"),
-        _ => text.to_owned(),
-    }
 }

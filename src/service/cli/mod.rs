@@ -2,11 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 78 settings refused (`serve` only; sysexits.h EX_CONFIG).
 
+mod assignment;
 mod client;
+mod confirm;
 mod firmware;
+mod initiate;
 mod ls;
+mod observe;
 mod output;
-mod reboot;
+mod set;
+mod show;
 mod watch;
 
 use std::io::IsTerminal;
@@ -24,8 +29,8 @@ use crate::protocol::Device;
 use client::{CallError, Client};
 use output::Output;
 
-/// The service's side of device management over MQTT: run the service, see who is managed, reboot devices,
-/// install firmware.
+/// The service's side of device management over MQTT: run the service, see who is managed and what is known of a device,
+/// change that, reboot and reset devices, install firmware.
 #[derive(Debug, Parser)]
 #[command(name = "iotdm", version, max_term_width = 100)]
 #[command(after_help = "Begin with: iotdm serve --config FILE; then, elsewhere on this host: iotdm ls")]
@@ -56,6 +61,25 @@ enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show everything that is known of a device: is it managed, what it is, where, with which metadata
+    Show {
+        /// The device, for example edge-gateway/gw-0001
+        #[arg(value_name = "TYPE/ID")]
+        device: Device,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Change what a device says of itself: metadata, description, location
+    ///
+    /// The device is asked, and this ends with its answer. Exit code 0 means that it has taken everything over, or that it
+    /// is not managed and the values are stored here only.
+    #[command(after_help = set::HELP)]
+    Set(set::Set),
+    /// Show what changes at a device, as it changes, until interrupted
+    ///
+    /// The device first tells how it is now, if it can, and then what changes. Ctrl-C ends that at the device, too.
+    #[command(after_help = observe::HELP)]
+    Observe(observe::Observe),
     /// Ask a device to reboot
     ///
     /// Without --wait this ends as soon as the service has registered the request. With --wait it follows the request:
@@ -64,23 +88,48 @@ enum Command {
         after_help = "A request that timed out may still be carried out: the broker keeps it for a device that is away."
     )]
     Reboot {
-        /// The device, for example edge-gateway/gw-0001
-        #[arg(value_name = "TYPE/ID")]
-        device: Device,
-        /// Follow the request to its end
-        #[arg(long)]
-        wait: bool,
-        /// How long the device may take, from now until it is back: 90s, 10m, 2h [default: 1h]
-        #[arg(long, value_name = "TIME", value_parser = timeout)]
-        timeout: Option<Duration>,
         #[command(flatten)]
-        connection: Connection,
+        initiate: Initiate,
+    },
+    /// Ask a device to reset itself to its factory settings; what it wipes is lost
+    ///
+    /// What is wiped and what is kept is said in the device's own configuration. Its identity is kept, so that it comes
+    /// back. On a terminal the device's id must be typed first; anywhere else --yes is needed.
+    ///
+    /// Without --wait this ends as soon as the service has registered the request. With --wait it follows the request:
+    /// sent to the broker, accepted by the device (202), managed again. Exit code 0 then means that the device is reset
+    /// and back.
+    #[command(
+        after_help = "A request that timed out may still be carried out: the broker keeps it for a device that is away."
+    )]
+    FactoryReset {
+        /// Do not ask for the device's id to be typed
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        initiate: Initiate,
     },
     /// Install firmware on devices, or see how it stands
     Firmware {
         #[command(subcommand)]
         command: firmware::Command,
     },
+}
+
+/// What is asked of a device itself.
+#[derive(Debug, Args)]
+struct Initiate {
+    /// The device, for example edge-gateway/gw-0001
+    #[arg(value_name = "TYPE/ID")]
+    device: Device,
+    /// Follow the request to its end
+    #[arg(long)]
+    wait: bool,
+    /// How long the device may take, from now until it is back: 90s, 10m, 2h [default: 1h, for a factory reset 2h]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Where the service is, and how to speak to it.
@@ -153,18 +202,32 @@ pub fn main() -> ExitCode {
         Command::Watch { connection } => {
             runtime.block_on(connection.run(async |client, output| watch::watch(client, output).await))
         }
-        Command::Reboot {
-            device,
-            wait,
-            timeout,
-            connection,
-        } => runtime.block_on(
-            connection.run(async |client, output| reboot::reboot(client, output, &device, wait, timeout).await),
-        ),
+        Command::Show { device, connection } => {
+            runtime.block_on(connection.run(async |client, output| show::show(client, output, &device).await))
+        }
+        Command::Set(set) => {
+            runtime.block_on((set.connection).run(async |client, output| set::set(client, output, &set).await))
+        }
+        Command::Observe(wanted) => runtime
+            .block_on((wanted.connection).run(async |client, output| observe::observe(client, output, &wanted).await)),
+        Command::Reboot { initiate } => runtime.block_on(initiate.run(&initiate::REBOOT)),
+        Command::FactoryReset { yes, initiate } => match confirm::reset(&initiate.device, yes) {
+            Ok(()) => runtime.block_on(initiate.run(&initiate::FACTORY_RESET)),
+            Err(refused) => refused.tell(),
+        },
         Command::Firmware { command } => {
             let connection = command.connection();
             runtime.block_on(connection.run(async |client, output| command.run(client, output).await))
         }
+    }
+}
+
+impl Initiate {
+    async fn run(&self, kind: &initiate::Kind) -> ExitCode {
+        let command = async |client: &Client, output: &mut Output| {
+            initiate::initiate(client, output, kind, &self.device, self.wait, self.timeout).await
+        };
+        self.connection.run(command).await
     }
 }
 
@@ -213,12 +276,24 @@ async fn run_service(config: &Path, verbose: bool) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use super::super::brain::{DEFAULT_OBSERVE_TIMEOUT, DEFAULT_UPDATE_TIMEOUT};
     use super::*;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_timeouts_in_the_help_are_those_of_the_service() {
+        let of = |arguments: &[&str]| match Cli::parse_from(arguments).command {
+            Command::Set(set) => set.timeout.as_secs(),
+            Command::Observe(observe) => observe.timeout.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&["iotdm", "set", "a/b", "model=x"]), DEFAULT_UPDATE_TIMEOUT);
+        assert_eq!(of(&["iotdm", "observe", "a/b", "location"]), DEFAULT_OBSERVE_TIMEOUT);
     }
 
     #[test]

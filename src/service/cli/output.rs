@@ -51,10 +51,36 @@ impl Output {
     }
 }
 
+/// A timestamp without its fraction.
+pub(super) fn seconds(text: &str) -> String {
+    match text.split_once('.') {
+        Some((seconds, fraction)) if fraction.ends_with('Z') => format!("{seconds}Z"),
+        _ => plain(text),
+    }
+}
+
+/// How much time a number of milliseconds is, for a person: `45 s`, `12 min`, `3 h`, `5 days`. Never negative.
+pub(super) fn age(ms: i64) -> String {
+    let seconds = (ms / 1000).max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// One line on standard error.
 pub(super) fn error(text: &str) {
     // There is nowhere to tell it when that fails.
     let _ = writeln!(io::stderr(), "iotdm: {text}");
+}
+
+/// A question on standard error; the answer is typed behind it.
+pub(super) fn ask(text: &str) {
+    let mut to = io::stderr();
+    // Whoever does not see it does not answer it.
+    let _ = write!(to, "{text}").and_then(|()| to.flush());
 }
 
 /// A device's text as one line without control characters: it may say anything.

@@ -8,30 +8,18 @@ use super::client::{CallError, Client};
 use super::output::{self, Output, plain};
 
 pub(super) async fn watch(client: &Client, output: &mut Output) -> Result<ExitCode, CallError> {
-    let mut stream = client.stream("/x/watch").await?;
+    let mut lines = client.watch().await?;
     if !output.is_json() {
         output::error("watching; end with Ctrl-C");
     }
-    let mut buffer = Vec::new();
-    loop {
-        let chunk = match stream.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) | Err(_) => {
-                output::error("the service ended the stream; start again with: iotdm watch");
-                return Ok(ExitCode::FAILURE);
-            }
-        };
-        buffer.extend_from_slice(&chunk);
-        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            show(&line, output)?;
-        }
+    while let Some(line) = lines.next().await {
+        show(&line, output)?;
     }
+    output::error("the service ended the stream; start again with: iotdm watch");
+    Ok(ExitCode::FAILURE)
 }
 
-fn show(line: &[u8], output: &mut Output) -> Result<(), CallError> {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end();
+fn show(text: &str, output: &mut Output) -> Result<(), CallError> {
     let Ok(value) = serde_json::from_str::<Value>(text) else {
         return Ok(output.line(&plain(text))?);
     };

@@ -45,7 +45,7 @@ fn put_device(transaction: &Transaction<'_>, row: &DeviceRow) -> Result<(), Regi
     let manages: Vec<&str> = row.manages.iter().map(ReqId::as_str).collect();
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO devices VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+            "INSERT OR REPLACE INTO devices VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             row.device.type_id(),
@@ -64,6 +64,7 @@ fn put_device(transaction: &Transaction<'_>, row: &DeviceRow) -> Result<(), Regi
             managed.map(|managed| object(&managed.bundles)),
             managed.map(|managed| object(&managed.firmware)),
             managed.map(|managed| Value::from_iter(managed.observed.iter().cloned()).to_string()),
+            row.location_written,
         ])?;
     Ok(())
 }

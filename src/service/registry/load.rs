@@ -72,6 +72,7 @@ fn device_row(row: &Row<'_>) -> Result<DeviceRow, RegistryError> {
             None => None,
             Some(_) => Some(json(row, "location")?),
         },
+        location_written: row.get("location_written")?,
         managed,
         manages: manages.into_iter().map(req_id).collect::<Result<_, _>>()?,
     })

@@ -21,10 +21,10 @@ use super::brain::Rows;
 pub use diagnostics::{ErrorCode, Log, MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES};
 
 /// The schema that this version reads and writes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The schemas: each makes the one before it into its own, beginning with nothing. One that was released stays as it is.
-const SCHEMAS: [&str; VERSION as usize] = [FIRST, SECOND];
+const SCHEMAS: [&str; VERSION as usize] = [FIRST, SECOND, THIRD];
 
 /// 0.1: reboot and factory reset.
 const FIRST: &str = "
@@ -71,6 +71,11 @@ ALTER TABLE statuses ADD COLUMN state INTEGER;
 ALTER TABLE statuses ADD COLUMN update_status INTEGER;
 UPDATE statuses SET step_ms = updated_ms;
 UPDATE statuses SET step = 'working' WHERE accepted_ms IS NOT NULL;
+";
+
+/// With what an operator writes: a location that the device did not tell by itself.
+const THIRD: &str = "
+ALTER TABLE devices ADD COLUMN location_written INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Why the registry cannot be used.

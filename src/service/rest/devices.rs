@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::page::{Page, Parameters};
 use crate::protocol::{Device, timestamp};
 
-type Named = Path<(String, String)>;
+pub(super) type Named = Path<(String, String)>;
 
 /// A device that a path names; one that no device can have is not found.
 pub(super) fn device_of(type_id: String, device_id: String) -> Result<Device, ApiError> {
@@ -68,8 +68,8 @@ pub(super) async fn location(
 ) -> Result<Json<Value>, ApiError> {
     let device = device_of(type_id, device_id)?;
     let shell = api.shell.lock();
-    match &find(&shell, &device)?.location {
-        Some(location) => Ok(Json(Value::Object(location.clone()))),
+    match location_object(find(&shell, &device)?) {
+        Some(location) => Ok(Json(location)),
         None => Err(ApiError::not_found(format!("{device} has not said where it is"))),
     }
 }
@@ -112,7 +112,7 @@ pub(super) async fn error_codes(
 }
 
 /// The core attributes. `mgmt` and `lastSeen` are this service's own: a list of who is managed takes one call.
-fn device_object(org: &str, row: &DeviceRow) -> Value {
+pub(super) fn device_object(org: &str, row: &DeviceRow) -> Value {
     let (type_id, device_id) = (row.device.type_id(), row.device.device_id());
     let path = format!("/api/v0002/device/types/{type_id}/devices/{device_id}");
     let mut refs = json!({"diag": {
@@ -141,7 +141,16 @@ fn device_object(org: &str, row: &DeviceRow) -> Value {
     Value::Object(object)
 }
 
-/// `mgmt.*`; `managedSince` is this service's own.
+/// `writtenBy` is this service's own.
+pub(super) fn location_object(row: &DeviceRow) -> Option<Value> {
+    let mut location = row.location.clone()?;
+    if row.location_written {
+        location.insert("writtenBy".into(), "operator".into());
+    }
+    Some(location.into())
+}
+
+/// `mgmt.*`; `managedSince` and `observed` are this service's own.
 fn mgmt_object(row: &DeviceRow, managed: &Managed) -> Value {
     let mut supports = Map::new();
     supports.insert("deviceActions".into(), managed.device_actions.into());
@@ -159,5 +168,8 @@ fn mgmt_object(row: &DeviceRow, managed: &Managed) -> Value {
         object.insert("firmware".into(), managed.firmware.clone().into());
     }
     object.insert("managedSince".into(), timestamp::format_ms(managed.since_ms).into());
+    if !managed.observed.is_empty() {
+        object.insert("observed".into(), managed.observed.iter().cloned().collect());
+    }
     Value::Object(object)
 }

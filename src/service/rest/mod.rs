@@ -3,6 +3,7 @@
 //! It reads what the brain and the registry have and passes an operator's calls to the brain. It decides nothing.
 //! What the platform does not have (`x/watch`, some members) is listed in `docs/service.md`.
 
+mod attributes;
 mod auth;
 mod devices;
 mod error;
@@ -49,9 +50,12 @@ pub fn router(shell: Shared, key: &Key, org: &str) -> Router {
             get(requests::status),
         )
         .route("/bulk/devices", get(devices::list))
-        .route(device, get(devices::one))
+        .route(device, get(devices::one).put(attributes::device))
         .route(&format!("{device}/mgmt"), get(devices::mgmt))
-        .route(&format!("{device}/location"), get(devices::location))
+        .route(
+            &format!("{device}/location"),
+            get(devices::location).put(attributes::location),
+        )
         .route(&format!("{device}/diag/logs"), get(devices::logs))
         .route(&format!("{device}/diag/errorCodes"), get(devices::error_codes))
         .route("/x/watch", get(watch::watch));

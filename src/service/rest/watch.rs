@@ -16,6 +16,7 @@ use super::super::brain::WatchLine;
 use super::super::outside;
 use super::Api;
 use super::error::ApiError;
+use crate::protocol::model::FieldValue;
 use crate::protocol::timestamp;
 
 /// The most watchers at a time.
@@ -50,6 +51,7 @@ async fn next(
                 text: format!("this client was too slow: {missed} lines were not sent, and this is the last one"),
                 req_id: None,
                 rc: None,
+                values: Vec::new(),
             };
             Some((Ok(bytes(&line)), None))
         }
@@ -71,6 +73,10 @@ fn bytes(line: &WatchLine) -> Bytes {
     }
     if let Some(rc) = line.rc {
         object.insert("rc".into(), rc.into());
+    }
+    if !line.values.is_empty() {
+        let values = line.values.iter().map(FieldValue::to_value);
+        object.insert("values".into(), values.collect());
     }
     let mut line = Value::Object(object).to_string();
     line.push('\n');

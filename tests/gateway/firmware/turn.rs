@@ -16,7 +16,7 @@ fn fwu_06_nobody_reboots_politely_while_a_slot_is_written_and_a_held_reboot_goes
         assert_eq!(site.locks(), 1, "{suite}");
         for (operation, code, reason) in [
             ("device/reboot", 500, "busy: firmware is being installed"),
-            ("device/factory_reset", 501, "factory reset"),
+            ("device/factory_reset", 500, "busy"),
             ("firmware/download", 400, "under way"),
             ("firmware/update", 400, "under way"),
         ] {

@@ -5,6 +5,7 @@ mod bootloader;
 mod images;
 mod marks;
 mod rauc;
+pub mod reset;
 mod trial;
 
 use iotdm::agent::Verdict;
@@ -40,6 +41,7 @@ pub struct Host {
     pub note: Option<String>,
     /// How this boot really is.
     pub health: Verdict,
+    pub reset: reset::Reset,
 }
 
 impl Host {
@@ -53,6 +55,7 @@ impl Host {
             marker: None,
             note: None,
             health: Verdict::Good,
+            reset: reset::Reset::new(random),
         }
     }
 

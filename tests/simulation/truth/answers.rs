@@ -16,10 +16,16 @@ impl World {
             Ok((_, ToService::Manage)) => {
                 for (req_id, request) in &self.truth.requests {
                     assert!(
-                        !request.reboot || request.handled_in != Some(boot) || request.answered != Some(202),
+                        !request.ends_with_manage()
+                            || request.handled_in != Some(boot)
+                            || request.answered != Some(202),
                         "a manage between the 202 of {req_id} and its reboot"
                     );
                 }
+                assert!(
+                    self.device.disk.durable.reset().is_none() || self.agent_is_unsaved(),
+                    "a manage before the outcome of a reset is known"
+                );
                 self.truth.managed_at = self.now;
                 let managed = self
                     .device
@@ -114,7 +120,7 @@ impl World {
                 let request = self.truth.requests.get_mut(response.req_id.as_str());
                 let request = request.expect("only requests are answered");
                 let before = request.at_broker.replace(response.rc.0);
-                let happened = request.reboot
+                let happened = request.ends_with_manage()
                     && response.rc.0 == 202
                     && request.handled_in.is_some_and(|first| first < message.boot);
                 // A service that has had an answer is past this: the request is accepted, or over (a reboot that did
@@ -123,13 +129,25 @@ impl World {
                     !happened || before.is_some() || self.truth.managed_in != message.boot,
                     "the first 202 follows the manage that should have completed it"
                 );
+                let failed = request.reset
+                    && response.rc.0 != 202
+                    && before == Some(202)
+                    && !request.refused_at_broker
+                    && request.handled_in.is_some_and(|first| first < message.boot);
+                assert!(
+                    !failed || self.truth.managed_in != message.boot,
+                    "the 500 follows the manage that has completed it"
+                );
+                request.refused_at_broker |= response.rc.0 != 202;
             }
             // One that is sent again with DUP may come after the 202 of a later request; the service knows it.
             Ok((_, ToService::Manage)) if self.truth.manages.insert(message.number) => {
                 self.truth.managed_in = message.boot;
                 for (req_id, request) in &self.truth.requests {
                     assert!(
-                        !request.reboot || request.handled_in != Some(message.boot) || request.at_broker != Some(202),
+                        !request.ends_with_manage()
+                            || request.handled_in != Some(message.boot)
+                            || request.at_broker != Some(202),
                         "the service takes {req_id} for complete"
                     );
                 }

@@ -141,18 +141,20 @@ impl World {
             }
             return;
         }
-        if was == is {
+        // The request that was answered 202 together with this; one without an id is remembered nowhere.
+        let known = |key| before.handled.iter().any(|handled| handled.key == key);
+        let mut new = after
+            .handled
+            .iter()
+            .filter(|handled| handled.key.op == "firmware_download" && !known(handled.key.clone()));
+        let accepted = new.find(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
+        let request = accepted.map(|handled| handled.req_id.clone());
+        // On a full disk the end of the one before stayed in memory until this one came.
+        if was == is && request.is_none() {
             return;
         }
         match (was, is) {
-            ((0, _), (1, 0)) => {
-                // The request that was answered 202 together with this; one without an id is remembered nowhere.
-                let mut new = after
-                    .handled
-                    .iter()
-                    .filter(|handled| handled.key.op == "firmware_download" && !before.handled.contains(handled));
-                let accepted = new.find(|handled| handled.answer.as_ref().is_some_and(|answer| answer.rc.0 == 202));
-                let request = accepted.map(|handled| handled.req_id.clone());
+            ((0, _) | (1, 0), (1, 0)) => {
                 self.somebody_meddles(request.as_deref());
                 self.truth.firmware.download = request;
             }

@@ -22,7 +22,7 @@ pub struct Observation {
 
 impl World {
     /// A request to observe or to cancel reaches the agent.
-    pub fn observe_arrives(&mut self, message: &Message) {
+    pub fn observe_arrives(&mut self, message: &Message, dup: bool) {
         let Ok((_, kind @ (ToDevice::Observe | ToDevice::Cancel))) = ToDevice::parse(&message.topic) else {
             return;
         };
@@ -30,8 +30,9 @@ impl World {
             let run = self.agent_run();
             let asked = (kind == ToDevice::Observe, run);
             self.truth.observation.asked.insert(req_id, asked);
-        } else if kind == ToDevice::Cancel && Request::parse(&kind, &message.payload).is_ok() {
-            // Nobody waits for an answer: from now on nothing is notified.
+        } else if kind == ToDevice::Cancel && !dup && Request::parse(&kind, &message.payload).is_ok() {
+            // Nobody waits for an answer: from now on nothing is notified. One that may have been delivered before is not
+            // used: it could end what was observed after it.
             self.truth.observation.observed = false;
         }
     }

@@ -17,10 +17,15 @@ impl World {
             Status::Success => {
                 self.counts.add(Thing::Success);
                 let request = self.truth.requests.get(row.req_id.as_str());
-                let rebooted = |request: &Request| request.handled_in.is_some_and(|first| first < self.device.boot);
+                let rebooted = |request: &Request| {
+                    request.handled_in.is_some_and(|first| match request.reset {
+                        true => self.has_reset(first),
+                        false => first < self.device.boot,
+                    })
+                };
                 assert!(
                     request.is_some_and(|request| rebooted(request) || request.lost),
-                    "success without a reboot"
+                    "success without what was asked for"
                 );
             }
             Status::Failure => self.counts.add(Thing::Failure),
@@ -100,6 +105,7 @@ impl World {
         }
         self.check_operator_settled();
         self.check_firmware_settled();
+        self.check_reset_settled();
         let (written, received) = (self.truth.logs_written, self.truth.logs_received);
         assert!(
             received >= written,
@@ -115,7 +121,7 @@ impl World {
                 answered || request.forgotten || request.gone,
                 "{req_id} was not answered: {request:?}"
             );
-            if let Some(first) = request.handled_in.filter(|_| request.reboot) {
+            if let Some(first) = request.handled_in.filter(|_| request.ends_with_manage()) {
                 assert!(
                     request.answered == request.on_disk || request.forgotten,
                     "{req_id}: {request:?}"

@@ -1,0 +1,89 @@
+//! Does this host reset itself when it is asked to, and what would go?
+
+use std::path::{Path, PathBuf};
+
+use super::{Finding, Severity};
+use crate::config::{self, Configuration, DEFAULT_FACTORY_RESET_UNIT, FactoryReset};
+use crate::daemon::Environment;
+use crate::daemon::reset::{Means, means, plan_folder, protected};
+use crate::host::bus::Bus;
+use crate::host::systemd::Systemd;
+use crate::wipe;
+
+/// What a factory reset would do now. Changes nothing.
+///
+/// # Errors
+/// Why it would be refused: the configuration, or what says what is wiped, cannot be used. Each in words.
+pub fn factory_reset(config_path: &Path, environment: &Environment) -> Result<wipe::Preview, Vec<String>> {
+    let loaded = config::load(config_path, environment.credentials.as_deref());
+    let loaded = loaded.map_err(|error| vec![format!("the configuration is refused: {error}")])?;
+    let Configuration::Configured(settings) = &loaded.settings else {
+        return Err(vec!["the configuration gives this device no identity yet".to_owned()]);
+    };
+    let state = settings.state.directory(environment.state_directory.as_deref());
+    let credentials = environment.credentials.as_deref();
+    let protected = protected(config_path, &state, settings, credentials);
+    Ok(wipe::Plan::read(&plan_folder(config_path), &protected)?.preview())
+}
+
+fn finding(severity: Severity, text: impl Into<String>) -> Finding {
+    Finding::new("host", "factory-reset", severity, text)
+}
+
+/// Looks. `plan`: the folder that says what is wiped; `protected`: what never is.
+pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: &Path, protected: &[PathBuf]) -> Vec<Finding> {
+    if !settings.enabled {
+        let text = "remote factory reset is switched off ([factory_reset] enabled = false)";
+        return vec![finding(Severity::Note, text)];
+    }
+    let unit = settings.unit.as_str();
+    let means = match Systemd::new(bus).await {
+        Ok(systemd) => means(&systemd, unit).await,
+        Err(error) => Err(error),
+    };
+    let mut findings = vec![match means {
+        Err(error) => finding(Severity::Error, error.to_string()),
+        Ok(Means::Nothing(reason)) => finding(
+            Severity::Note,
+            format!("a factory reset is answered with 501: {reason}"),
+        ),
+        Ok(Means::Other) => finding(
+            Severity::Ok,
+            format!("{unit} resets this host, in its own way; it must end in a reboot"),
+        ),
+        Ok(Means::Own) => match wipe::Plan::read(plan, protected) {
+            Ok(plan) => {
+                let targets: Vec<_> = plan.targets().map(|path| path.display().to_string()).collect();
+                let text = format!(
+                    "{unit} wipes {}; check --factory-reset shows what would go and what would stay",
+                    targets.join(", ")
+                );
+                finding(Severity::Ok, text)
+            }
+            Err(problems) => finding(
+                Severity::Error,
+                "a factory reset is answered with 501: what it is to wipe cannot be used",
+            )
+            .hint(problems.join("\n")),
+        },
+    }];
+    if unit != DEFAULT_FACTORY_RESET_UNIT {
+        findings.push(rule(unit));
+    }
+    findings
+}
+
+/// The package's rule opens systemd's own target only, and whether another one does cannot be asked without starting it.
+fn rule(unit: &str) -> Finding {
+    // a name may have a backslash in it
+    let name = serde_json::Value::from(unit);
+    let text = format!("polkit must let the agent start {unit}, which the package's rule does not");
+    Finding::new("host", "factory-reset-rule", Severity::Note, text).hint(format!(
+        "put this into /etc/polkit-1/rules.d/50-iotdm-agent-factory-reset.rules:\n\
+         polkit.addRule(function (action, subject) {{\n\
+         \x20   if (subject.user == \"iotdm-agent\" && action.id == \"org.freedesktop.systemd1.manage-units\" &&\n\
+         \x20       action.lookup(\"unit\") == {name} && action.lookup(\"verb\") == \"start\")\n\
+         \x20       return polkit.Result.YES;\n\
+         }});"
+    ))
+}

@@ -4,6 +4,10 @@
 
 #[path = "../support/bus.rs"]
 mod bus;
+#[path = "../support/gnss.rs"]
+mod gnss;
+#[path = "../support/gpsd.rs"]
+mod gpsd;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 #[path = "../support/mod.rs"]
@@ -20,6 +24,7 @@ mod identity;
 mod input;
 mod kills;
 mod life;
+mod location;
 mod looking;
 mod model;
 mod reboot;

@@ -7,7 +7,10 @@ mod bundle;
 mod emulated;
 mod files;
 mod firmware;
+#[path = "../support/gnss.rs"]
+mod gnss;
 mod harness;
+mod location;
 mod machine;
 mod package;
 mod push;

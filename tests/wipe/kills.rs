@@ -1,6 +1,7 @@
 //! The program is killed at each of its system calls (a stop is before or after one), and the next boot goes on.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -165,11 +166,15 @@ fn a_request_that_is_killed_anywhere_is_there_or_is_not() {
     );
 }
 
+/// One that is about to open the device is known by its name, one that is about to end by what it still has open.
 fn at_work_on(device: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+    let named = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
         line.contains("mkfs.ext4") && line.contains(device)
-    })
+    });
+    let mut alone = std::fs::OpenOptions::new();
+    alone.read(true).custom_flags(nix::libc::O_EXCL);
+    named || alone.open(device).is_err()
 }
 
 #[test]

@@ -147,7 +147,9 @@ fn whatever_the_tree_and_the_plan_exactly_what_is_named_goes() {
             let tree = Tree::grow(&nodes);
             let pick = |which: &usize| tree.paths[which % tree.paths.len()].clone();
             let mut named: BTreeSet<PathBuf> = BTreeSet::new();
-            for wipe in wipes.iter().map(pick) {
+            // rather something near the top, with something in it
+            let high = |which: &usize| tree.paths[which % tree.paths.len().div_ceil(4)].clone();
+            for wipe in wipes.iter().map(high) {
                 if !named
                     .iter()
                     .any(|other| wipe.starts_with(other) || other.starts_with(&wipe))
@@ -188,5 +190,5 @@ fn whatever_the_tree_and_the_plan_exactly_what_is_named_goes() {
         })
         .unwrap();
     place.assert_identity();
-    assert!(gone.get() > 200, "{} are not many", gone.get());
+    assert!(gone.get() > 150, "{} are not many", gone.get());
 }

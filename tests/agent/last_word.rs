@@ -132,6 +132,7 @@ impl World {
         }
         self.driver.write(&req_id, &field);
         self.driver.broker_has_all();
+        self.died = false;
     }
 
     /// What is edited in the configuration is said anew; what stands there as before is not.

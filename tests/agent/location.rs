@@ -89,15 +89,17 @@ fn loc_01_loc_02_loc_03_a_location_has_what_is_known_and_nothing_else() {
 #[test]
 fn loc_01_a_place_that_is_none_is_not_told() {
     let mut driver = managed(tracked());
-    for latitude in [91.0, -90.5, f64::NAN, f64::INFINITY] {
-        measures(&mut driver, latitude);
+    for wrong in [91.0, -90.5, f64::NAN, f64::INFINITY] {
+        measures(&mut driver, wrong);
         driver.event(Event::Fix(Fix {
-            longitude: latitude * 2.0,
+            longitude: wrong * 2.0,
             ..fix(48.0)
         }));
     }
     assert!(told(&driver).is_empty());
     assert_eq!(driver.agent.status().location, None);
+    measures(&mut driver, 48.0);
+    assert_eq!(told(&driver), [48.0]);
 }
 
 #[test]

@@ -112,13 +112,8 @@ pub(in crate::agent) fn forget(work: &mut Work<'_>) {
     };
 }
 
-/// Whether a location could be told now, if there is one.
-fn can_tell(work: &Work<'_>) -> bool {
-    work.v.located.pending.is_none() && work.v.lifecycle.managed.is_some() && work.may_publish()
-}
-
 fn may_send(work: &Work<'_>) -> bool {
-    can_tell(work) && news(work).is_some()
+    work.v.located.pending.is_none() && work.v.lifecycle.managed.is_some() && work.may_publish() && news(work).is_some()
 }
 
 pub(in crate::agent) fn send(work: &mut Work<'_>) {

@@ -154,9 +154,11 @@ fn rst_01_a_host_that_nothing_would_be_reset_on_answers_501_and_says_what_to_do(
 pub(crate) fn stands_still(site: &Site, times: u32) {
     let script = format!(
         "n=$(cat /data/stops 2>/dev/null || echo 0); [ $n -lt {times} ] || exit 0
-         while [ $(ls -U /data/app/cache | wc -l) = {MANY} ] && [ $n = 0 ]; do :; done
+         left=$(cat /data/left 2>/dev/null || echo {MANY})
+         while [ $(ls -U /data/app/cache | wc -l) -ge $left ]; do :; done
          until pkill -STOP -x factory-reset; do :; done
-         echo $((n + 1)) >/data/stops; sync /data/stops; echo the wipe stands still >/dev/ttyS1\n"
+         ls -U /data/app/cache | wc -l >/data/left; echo $((n + 1)) >/data/stops; sync /data/left /data/stops
+         echo the wipe stands still >/dev/ttyS1\n"
     );
     let unit = "[Unit]\nDefaultDependencies=no\nRequiresMountsFor=/data /var/lib/iotdm-agent\n\
          Before=iotdm-agent-wipe.service\nConditionPathExists=/var/lib/iotdm-agent/factory-reset\n\
@@ -181,10 +183,14 @@ fn rst_02_a_reset_that_is_cut_anywhere_is_finished_by_the_next_boot_and_told_onc
         site.gateway.wait_log("a factory reset");
         // it may be down already
         let _ = site.gateway.exec(&["systemctl", "kill", "-s", "KILL", "iotdm-agent"]);
-        for stops in ["1", "2"] {
+        for stops in 1..=2 {
+            // nobody looks into a guest that goes down
+            let boot = stops + 1;
+            site.gateway
+                .wait("the next boot", || site.gateway.boot_ids().len() == boot);
             site.gateway.wait("the wipe stands still", || {
                 let told = site.gateway.exec(&["cat", "/data/stops"]);
-                told.stdout.trim_ascii() == stops.as_bytes()
+                told.stdout.trim_ascii() == stops.to_string().as_bytes()
             });
             site.gateway.kill();
         }

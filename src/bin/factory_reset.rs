@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode, Output};
 
 use clap::{Parser, Subcommand};
-use iotdm::config::{self, Configuration, DEFAULT_PATH, DEFAULT_STATE_DIRECTORY, Settings};
-use iotdm::daemon::Environment;
+use iotdm::config::{self, Configuration, DEFAULT_PATH, DEFAULT_STATE_DIRECTORY};
+use iotdm::daemon::{Environment, reset_plan};
 use iotdm::host::clock;
 use iotdm::wipe::{self, Outcome, Plan};
 
@@ -77,6 +77,10 @@ fn run(cli: &Cli) -> Result<String, String> {
             Ok(format!("the next boot wipes {}", targets.join(", ")))
         }
         Command::Reboot => {
+            let state = state_folder(given.as_deref(), None)?;
+            if !wipe::is_asked(&state, &boot()?).map_err(|error| error.to_string())? {
+                return Err("no factory reset was asked for in this boot, so the host is not rebooted".to_owned());
+            }
             let reason = match systemctl(&["reboot"]) {
                 // one that is ended by a signal is ended by the shutdown
                 Ok(asked) if asked.status.code().is_none_or(|code| code == 0) => {
@@ -85,7 +89,7 @@ fn run(cli: &Cli) -> Result<String, String> {
                 Ok(asked) => String::from_utf8_lossy(&asked.stderr).trim().to_owned(),
                 Err(reason) => reason,
             };
-            wipe::withdraw(&state_folder(given.as_deref(), None)?)
+            wipe::withdraw(&state)
                 .map_err(|error| format!("the reboot is refused ({reason}), and the next boot wipes: {error}"))?;
             Err(format!("the reboot is refused, so nothing is wiped: {reason}"))
         }
@@ -122,23 +126,7 @@ fn read(cli: &Cli, given: Option<&Path>) -> Result<(Plan, PathBuf), Vec<String>>
         )));
     };
     let state = state_folder(given, settings.state.directory.as_deref()).map_err(one)?;
-    let folder = cli.config.parent().unwrap_or(Path::new("/"));
-    let mut protected = vec![folder.to_owned(), state.clone()];
-    protected.extend(loaded.files.iter().cloned());
-    protected.extend(named(settings));
-    Plan::read(&folder.join("factory-reset.d"), &protected).map(|plan| (plan, state))
-}
-
-/// Every file that the configuration names.
-fn named(settings: &Settings) -> Vec<PathBuf> {
-    let (service, firmware) = (&settings.service, &settings.firmware);
-    let certificates = service.certificate.iter().chain(&firmware.certificate);
-    let mut named: Vec<PathBuf> = certificates
-        .flat_map(|pair| [pair.cert_file.clone(), pair.key_file.clone()])
-        .collect();
-    named.extend(service.token.iter().map(|token| token.path().to_owned()));
-    named.extend(service.ca_file.iter().chain(&firmware.ca_file).cloned());
-    named
+    reset_plan(&cli.config, &loaded.files, settings, &state).map(|plan| (plan, state))
 }
 
 /// The units say which it is, and the agent's configuration may say it, too.

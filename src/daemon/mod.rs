@@ -23,6 +23,7 @@ mod shutdown;
 pub use environment::Environment;
 pub use logging::start as start_logging;
 pub use report::{Report, firmware_in_words, location_in_words, readable};
+pub use reset::reset_plan;
 pub use run::{Exit, run};
 
 use std::os::fd::OwnedFd;

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Happening;
-use super::firmware::support;
 use super::run::Daemon;
 use crate::agent::{Event, OpId, ResetOutcome, ResetReady, ResetRefused, ResetReport};
-use crate::config::{self, Configuration};
+use crate::config::{self, Configuration, Token};
 use crate::host::bus::{Bus, BusError};
 use crate::host::logind::Logind;
 use crate::host::rauc;
@@ -42,7 +41,13 @@ pub(super) async fn means(systemd: &Systemd, unit: &str) -> Result<Means, BusErr
     }
     let pulled_in = systemd.pulled_in_by(unit).await?;
     Ok(match () {
-        () if unit == wipe::REQUEST_UNIT || pulled_in.iter().any(|name| name == wipe::REQUEST_UNIT) => Means::Own,
+        () if pulled_in.iter().any(|name| name == wipe::REQUEST_UNIT) => match switched_off(systemd).await? {
+            None => Means::Own,
+            Some(unit) => Means::Nothing(format!(
+                "{unit} is not enabled, so nothing would be wiped: systemctl enable {}",
+                wipe::REQUEST_UNIT
+            )),
+        },
         // any other kind of unit does something by itself
         () if unit.ends_with(".target") && pulled_in.is_empty() => Means::Nothing(format!(
             "{unit} pulls in nothing, so nothing would be reset: systemctl enable {} to have the paths of \
@@ -51,6 +56,16 @@ pub(super) async fn means(systemd: &Systemd, unit: &str) -> Result<Means, BusErr
         )),
         () => Means::Other,
     })
+}
+
+/// Which of the units that the next boot needs for the wipe is off.
+async fn switched_off(systemd: &Systemd) -> Result<Option<&'static str>, BusError> {
+    for unit in [wipe::FORMAT_UNIT, wipe::WIPE_UNIT] {
+        if systemd.unit(unit).await?.unit_file_state != "enabled" {
+            return Ok(Some(unit));
+        }
+    }
+    Ok(None)
 }
 
 fn unusable(unit: &str, info: &UnitInfo) -> Option<String> {
@@ -64,20 +79,31 @@ fn unusable(unit: &str, info: &UnitInfo) -> Option<String> {
     }
 }
 
-/// What must survive a reset: what must outlive a slot.
-pub(super) fn protected(
+/// What a factory reset wipes: `factory-reset.d` beside the configuration `config`. What must survive is everything in
+/// the configuration's folder and in `state`, `files` (those of the configuration, which may be links), and each file that
+/// the configuration names.
+///
+/// # Errors
+/// Everything that is wrong with it, each with file and line.
+pub fn reset_plan(
     config: &Path,
-    state: &Path,
+    files: &[PathBuf],
     settings: &config::Settings,
-    credentials: Option<&Path>,
-) -> Vec<PathBuf> {
-    let kept = support::kept(config, state, settings, credentials);
-    kept.into_iter().map(|(_, path)| path).collect()
-}
-
-/// Where the files stand that say what is wiped: beside the configuration.
-pub(super) fn plan_folder(config: &Path) -> PathBuf {
-    config.with_file_name("factory-reset.d")
+    state: &Path,
+) -> Result<wipe::Plan, Vec<String>> {
+    let folder = config.parent().unwrap_or(Path::new("/"));
+    let (service, firmware) = (&settings.service, &settings.firmware);
+    let mut protected = vec![folder.to_owned(), state.to_owned()];
+    protected.extend(files.iter().cloned());
+    for pair in service.certificate.iter().chain(&firmware.certificate) {
+        protected.extend([pair.cert_file.clone(), pair.key_file.clone()]);
+    }
+    // a credential is put into memory anew at each start
+    if let Some(Token::File(token)) = &service.token {
+        protected.push(token.clone());
+    }
+    protected.extend(service.ca_file.iter().chain(&firmware.ca_file).cloned());
+    wipe::Plan::read(&folder.join("factory-reset.d"), &protected)
 }
 
 impl Daemon {
@@ -88,13 +114,11 @@ impl Daemon {
             return self.events.push_back(Event::ResetSurveyed { op, found });
         };
         let unit = settings.factory_reset.unit.clone();
-        let credentials = self.environment.credentials.as_deref();
-        let protected = protected(&self.config_path, &self.folder, settings, credentials);
-        let folder = plan_folder(&self.config_path);
+        let plan = reset_plan(&self.config_path, &self.configuration.files, settings, &self.folder);
         let happenings = self.happenings.clone();
         tokio::spawn(async move {
             let late = |_| Err(internal("systemd, logind or RAUC did not answer in time"));
-            let look = look(&unit, &folder, &protected);
+            let look = look(&unit, plan);
             let found = tokio::time::timeout(LOOK_LIMIT, look).await.unwrap_or_else(late);
             // Nobody listens any more when the daemon stops.
             let _ = happenings
@@ -160,7 +184,7 @@ fn internal(message: impl Into<String>) -> ResetRefused {
     }
 }
 
-async fn look(unit: &str, plan: &Path, protected: &[PathBuf]) -> Result<ResetReady, ResetRefused> {
+async fn look(unit: &str, plan: Result<wipe::Plan, Vec<String>>) -> Result<ResetReady, ResetRefused> {
     let told = |error: BusError| internal(error.to_string());
     let not_implemented = |message| ResetRefused {
         rc: Rc::NOT_IMPLEMENTED,
@@ -170,7 +194,8 @@ async fn look(unit: &str, plan: &Path, protected: &[PathBuf]) -> Result<ResetRea
     let systemd = Systemd::new(&bus).await.map_err(told)?;
     let reports = match means(&systemd, unit).await.map_err(told)? {
         Means::Own => {
-            wipe::Plan::read(plan, protected).map_err(|problems| not_implemented(problems.join("; ")))?;
+            // whether the host is as it says, only root sees: the unit looks, and refuses
+            plan.map_err(|problems| not_implemented(problems.join("; ")))?;
             true
         }
         Means::Other => false,

@@ -17,6 +17,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major};
 
 use super::devices::{self, Device};
+use super::mounts::{self, Mount};
 use super::plan::{Line, Plan};
 use super::slots;
 
@@ -50,6 +51,8 @@ pub(super) struct Stays {
     pub(super) kept: HashMap<Identity, String>,
     /// The roots of declared file systems: a wipe that comes to one leaves it to its own lines.
     pub(super) declared: HashSet<Identity>,
+    /// What is mounted a second time elsewhere, and where: who removed it would break that mount.
+    pub(super) bound: HashMap<Identity, Vec<PathBuf>>,
 }
 
 /// What a `wipe` line leads to.
@@ -76,6 +79,11 @@ impl Ground {
         if let Err(reason) = ground.find_system() {
             ground.problems.push(reason);
         }
+        let mounts = mounts::read().unwrap_or_else(|error| {
+            ground.problems.push(format!("what is mounted cannot be read: {error}"));
+            Vec::new()
+        });
+        ground.find_bound(&mounts);
         let is_root = nix::unistd::geteuid().is_root();
         for path in &plan.protected {
             if let Err(error) = ground.protect(path) {
@@ -87,6 +95,11 @@ impl Ground {
                     "{} must stay and cannot be found ({error}), so nothing can be wiped",
                     path.display()
                 ));
+            }
+        }
+        for path in &plan.protected {
+            if let Err(reason) = ground.protect_under_overlay(&mounts, path) {
+                ground.problems.push(reason);
             }
         }
         for mount in &plan.mounts {
@@ -199,6 +212,33 @@ impl Ground {
             .iter()
             .find(|entry| hit(entry))
             .map(|(_, what)| what.as_str())
+    }
+
+    /// Folders and files that are mounted elsewhere, too.
+    fn find_bound(&mut self, mounts: &[Mount]) {
+        for mount in mounts.iter().filter(|mount| mount.root != Path::new("/")) {
+            // one that is hidden by a later mount is not looked at, and that one is
+            if let Ok(metadata) = fs::symlink_metadata(&mount.point) {
+                let identity = (metadata.dev(), metadata.ino());
+                self.stays.bound.entry(identity).or_default().push(mount.point.clone());
+            }
+        }
+    }
+
+    /// On an overlay a file has another identity than where it is really kept.
+    fn protect_under_overlay(&mut self, mounts: &[Mount], path: &Path) -> Result<(), String> {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let Some(upper) = mounts::of(mounts, &real).and_then(|mount| mount.upper.as_ref()) else {
+            return Ok(());
+        };
+        // all of it: what is kept there is the system's
+        self.protect(upper).map_err(|error| {
+            format!(
+                "{} must stay and lies on an overlay, and where that keeps its files cannot be looked at ({}: {error})",
+                path.display(),
+                upper.display()
+            )
+        })
     }
 
     /// A path and all below it stays; every link on the way to it, too.

@@ -10,6 +10,7 @@
 mod devices;
 mod ground;
 mod mkfs;
+mod mounts;
 mod plan;
 mod preview;
 pub mod report;
@@ -22,7 +23,7 @@ mod wish;
 pub use plan::Plan;
 pub use preview::{Going, Kind, Preview, Staying};
 pub use report::Report;
-pub use run::{Outcome, WipeError, carry_out, format, request, withdraw};
+pub use run::{Outcome, WipeError, carry_out, format, is_asked, request, withdraw};
 
 /// Where the plan is; the program looks for it beside the configuration.
 pub const PLAN_FOLDER: &str = "/etc/iotdm-agent/factory-reset.d";

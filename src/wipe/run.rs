@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ground::Ground;
 use super::plan::Plan;
@@ -15,6 +15,8 @@ use super::tree::Mode;
 use super::wish::{self, Left, Wish};
 use super::{FORMAT_UNIT, WISH, mkfs, preview};
 
+/// The boot waits for no longer than this; less than what systemd gives the unit (`TimeoutStartSec=`), so that it is told.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// In more boots than these it is not tried: something in it brings the host down.
 const BOOTS: usize = 5;
 /// The longest reason in a report, in characters, and how many there are.
@@ -65,6 +67,14 @@ pub fn request(state: &Path, boot: &str, plan: &Plan) -> Result<(), WipeError> {
         Left::Wish(Wish { asked_in, boots, .. }) if asked_in == boot && boots.is_empty() => Ok(()),
         _ => wish::leave(&folder, boot).map_err(failed("write", state)),
     }
+}
+
+/// Whether a factory reset was asked for in the boot `boot`, and is to be fulfilled by the next one.
+///
+/// # Errors
+/// When the state folder cannot be read.
+pub fn is_asked(state: &Path, boot: &str) -> Result<bool, WipeError> {
+    Ok(matches!(wish::read(&open(state)?), Left::Wish(wish) if wish.asked_in == boot))
 }
 
 /// Takes the wish back: the host will not reboot. That there is none is fine.
@@ -126,7 +136,7 @@ pub fn carry_out(
             match begin(&folder, boot, &wish) {
                 Err(reason) => report.failed.push(reason),
                 Ok(()) => match plan() {
-                    Ok(plan) => wipe(&plan, &wish, &mut report),
+                    Ok(plan) => wipe(&plan, &wish, begun + LIMIT, &mut report),
                     Err(reasons) => {
                         report.failed.push("nothing was wiped".to_owned());
                         report.failed.extend(reasons);
@@ -160,7 +170,7 @@ fn begin(folder: &StateFolder, boot: &str, wish: &Wish) -> Result<(), String> {
     }
 }
 
-fn wipe(plan: &Plan, wish: &Wish, report: &mut Report) {
+fn wipe(plan: &Plan, wish: &Wish, until: Instant, report: &mut Report) {
     let ground = Ground::look(plan);
     if !ground.problems.is_empty() {
         report.failed.push("nothing was wiped".to_owned());
@@ -183,7 +193,7 @@ fn wipe(plan: &Plan, wish: &Wish, report: &mut Report) {
                 continue;
             }
         };
-        let (_, tally) = preview::carry_out(Mode::Remove, &ground, &wipe.path, target);
+        let (_, tally) = preview::carry_out(Mode::Remove(until), &ground, &wipe.path, target);
         report.files += tally.files;
         report.bytes += tally.bytes;
         if tally.failed.is_empty() {

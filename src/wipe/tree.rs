@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -27,7 +28,8 @@ const AGAIN: u32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Count,
-    Remove,
+    /// Until then; what is left afterwards has failed.
+    Remove(Instant),
 }
 
 /// What came of it.
@@ -124,6 +126,7 @@ impl<'a> Walk<'a> {
         let device = identity(&fstat(&top).map_err(in_words)?).0;
         let mut here = self.enter(top, c"".to_owned(), 0)?;
         while let Some(level) = self.levels.last_mut() {
+            in_time(self.mode)?;
             let Some(name) = level.folders.pop() else {
                 if self.levels.len() == 1 {
                     return Ok(());
@@ -177,6 +180,7 @@ impl<'a> Walk<'a> {
                     break;
                 }
             };
+            in_time(self.mode)?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
@@ -189,7 +193,7 @@ impl<'a> Walk<'a> {
                     continue;
                 }
             };
-            if self.is_kept(name, &stat) {
+            if self.is_kept(name, &stat) || (!is_folder(&stat) && self.is_bound(name, &stat)) {
                 continue;
             }
             if is_folder(&stat) {
@@ -220,13 +224,20 @@ impl<'a> Walk<'a> {
             above.stays = true;
             return Ok(parent);
         }
+        if let Some(points) = self.stays.bound.get(&left.identity) {
+            above.stays = true;
+            let path = self.here(Some(&left.name));
+            let why = format!("it is emptied, and mounted on {}", in_a_row(points));
+            self.tally.stays.add(path, why);
+            return Ok(parent);
+        }
         if self.is_root && self.levels.len() == 1 && left.name.as_c_str() == c"lost+found" {
             // the file system's own
             return Ok(parent);
         }
         let removed = match self.mode {
             Mode::Count => Ok(()),
-            Mode::Remove => unlinkat(&parent, left.name.as_c_str(), UnlinkatFlags::RemoveDir),
+            Mode::Remove(_) => unlinkat(&parent, left.name.as_c_str(), UnlinkatFlags::RemoveDir),
         };
         match removed {
             Ok(()) | Err(Errno::ENOENT) => self.tally.folders += 1,
@@ -241,7 +252,7 @@ impl<'a> Walk<'a> {
     }
 
     fn remove(&mut self, folder: impl AsFd, name: &CStr, stat: &FileStat) -> Result<(), Errno> {
-        if self.mode == Mode::Remove {
+        if self.removes() {
             match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) => {}
                 Err(Errno::ENOENT) => return Ok(()),
@@ -261,7 +272,7 @@ impl<'a> Walk<'a> {
     #[allow(clippy::useless_conversion)]
     fn names_left(&mut self, stat: &FileStat) -> u64 {
         let names = u64::from(stat.st_nlink);
-        if self.mode == Mode::Remove || names == 1 {
+        if self.removes() || names == 1 {
             return names.saturating_sub(1);
         }
         let counted = self.names.entry(identity(stat)).or_default();
@@ -280,6 +291,22 @@ impl<'a> Walk<'a> {
         true
     }
 
+    /// Whether it is a file that is mounted elsewhere, too; it is noted then.
+    fn is_bound(&mut self, name: &CStr, stat: &FileStat) -> bool {
+        let Some(points) = self.stays.bound.get(&identity(stat)) else {
+            return false;
+        };
+        let path = self.here(Some(name));
+        // then it is another file that is mounted here
+        if points.contains(&path) {
+            return false;
+        }
+        let why = format!("it is mounted on {}", in_a_row(points));
+        self.tally.stays.add(path, why);
+        self.stay();
+        true
+    }
+
     /// Something is mounted there.
     fn mounted(&mut self, here: &OwnedFd, name: &CStr) {
         // one that the plan declares has lines of its own
@@ -287,6 +314,10 @@ impl<'a> Walk<'a> {
             Ok(stat) if self.stays.declared.contains(&identity(&stat)) => self.stay(),
             _ => self.fail(name, "another file system is mounted there".to_owned()),
         }
+    }
+
+    fn removes(&self) -> bool {
+        self.mode != Mode::Count
     }
 
     fn fail(&mut self, name: &CStr, why: String) {
@@ -323,4 +354,42 @@ impl<'a> Walk<'a> {
 
 fn as_path(name: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(name.to_bytes()))
+}
+
+fn in_a_row(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+fn in_time(mode: Mode) -> Result<(), String> {
+    match mode {
+        Mode::Remove(until) if Instant::now() >= until => Err("the time for it was over".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn when_the_time_is_over_the_rest_stays_and_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        let empty = |until: Instant| {
+            let top = std::fs::File::open(folder.path()).unwrap().into();
+            let stays = Stays::default();
+            Walk::new(Mode::Remove(until), &stays, folder.path(), false).empty(top)
+        };
+        let tally = empty(Instant::now());
+        assert_eq!(tally.files, 0);
+        assert_eq!(
+            tally.failed.lines,
+            [(folder.path().to_owned(), "the time for it was over".to_owned())]
+        );
+        let tally = empty(Instant::now() + Duration::from_secs(3600));
+        assert_eq!((tally.files, tally.failed.is_empty()), (1, true));
+    }
 }

@@ -129,6 +129,12 @@ async fn rst_01_a_unit_that_resets_nothing_is_answered_501_with_what_to_do() {
         .answered("hollow", 501, "systemctl enable iotdm-agent-factory-reset.service", 0)
         .await;
     reset.systemd1.answer("Wants", Answer::Names(vec![OWN.to_owned()]));
+    reset.systemd1.answer("UnitFileState", load("disabled"));
+    reset.ask("off").await;
+    reset
+        .answered("off", 501, "iotdm-agent-format.service is not enabled", 0)
+        .await;
+    reset.systemd1.answer("UnitFileState", load("enabled"));
     reset.plan("mount /data\nwipe /data/../etc\n");
     reset.ask("plan").await;
     reset.answered("plan", 501, "50-app.conf:2", 0).await;

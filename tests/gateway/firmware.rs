@@ -108,7 +108,7 @@ fn fwu_04_what_is_not_for_this_gateway_is_refused_with_the_reason_and_the_old_sl
             "too small"
         };
         for (bundle, reason) in [
-            (small().with(&["--size", "256M"]), too_large),
+            (small().with(&["--size", "320M"]), too_large),
             (small().with(&["--unsigned"]), "no RAUC bundle"),
             (small().with(&["--key", "foreign"]), "signature"),
             (

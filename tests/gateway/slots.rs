@@ -188,7 +188,7 @@ fn a_bundle_that_is_not_for_this_gateway_is_refused_and_nothing_changes() {
                 small().with(&["--compatible", "other-gateway"]),
                 "Expected 'virtual-gateway' but bundle manifest has 'other-gateway'",
             ),
-            (small().with(&["--size", "256M"]), too_large),
+            (small().with(&["--size", "320M"]), too_large),
         ] {
             gateway.put(&bundle.build(), "/data/update.raucb");
             let output = gateway.exec(&["sh", "-c", "rauc install /data/update.raucb 2>&1"]);

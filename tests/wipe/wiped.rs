@@ -250,3 +250,31 @@ fn a_test_leaves_no_mount_behind() {
     let folder = place.text("T/");
     assert!(!leaks(std::path::Path::new(&folder)));
 }
+
+#[test]
+fn what_is_mounted_elsewhere_too_is_emptied_and_not_removed() {
+    let place = Place::with(
+        PLAN,
+        "mkdir -p T/data/app/journal/old T/data/app/x; echo 1 >T/data/app/journal/old/entry; echo 2 >T/data/app/x/hosts
+         mkdir T/log; mount --bind T/data/app/journal T/log; touch T/hosts; mount --bind T/data/app/x/hosts T/hosts",
+    );
+    assert!(place.done(ASKED, "plan").contains("mounted on T/log"));
+    place.reset();
+    assert_eq!(
+        place.sh("cd T/data/app; find . | sort; echo new >T/log/entry; cat T/log/entry T/hosts"),
+        ".\n./journal\n./x\n./x/hosts\nnew\n2\n"
+    );
+}
+
+#[test]
+fn rst_02_an_identity_on_an_overlay_stays_where_that_keeps_it() {
+    let place = Place::with(
+        "mount T/data\nwipe T/data/over\n",
+        "mkdir -p T/data/over/up T/data/over/work T/data/over/else T/low T/merged; echo 1 >T/data/over/else/x
+         mount -t overlay -o lowerdir=T/low,upperdir=T/data/over/up,workdir=T/data/over/work overlay T/merged
+         echo ca >T/merged/ca.pem; sed -i 's#T/etc/ca.pem#T/merged/ca.pem#' T/etc/config.toml",
+    );
+    place.reset();
+    assert_eq!(place.read("T/data/over/up/ca.pem").as_deref(), Some("ca\n"));
+    assert!(!place.has("T/data/over/else"));
+}

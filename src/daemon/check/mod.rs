@@ -17,7 +17,7 @@ use std::path::Path;
 
 use super::connection::Connection;
 use super::environment::Environment;
-use super::reset as daemon_reset;
+use super::reset::reset_plan;
 use crate::config::{self, Configuration, State};
 use crate::host::clock;
 
@@ -100,6 +100,7 @@ pub async fn host(
     let loaded = config::load(path, environment.credentials.as_deref());
     configuration(&loaded, &mut findings);
     findings.push(clock_set());
+    let files = loaded.as_ref().map(|loaded| loaded.files.clone()).unwrap_or_default();
     let settings = match loaded.map(|loaded| loaded.settings) {
         Ok(Configuration::Configured(settings)) => Some(settings),
         _ => None,
@@ -110,16 +111,8 @@ pub async fn host(
         .map_or(State { directory: None }, |settings| settings.state.clone())
         .directory(environment.state_directory.as_deref());
     if let (Some(bus), Some(settings)) = (&bus, &settings) {
-        let protected = daemon_reset::protected(path, &state, settings, environment.credentials.as_deref());
-        findings.extend(
-            reset::look(
-                bus,
-                &settings.factory_reset,
-                &daemon_reset::plan_folder(path),
-                &protected,
-            )
-            .await,
-        );
+        let plan = reset_plan(path, &files, settings, &state);
+        findings.extend(reset::look(bus, &settings.factory_reset, plan).await);
     }
     let slots = firmware::look(bus.as_ref(), settings.as_deref(), &state, &mut findings).await;
     files::look(path, settings.as_deref(), environment, state, &slots, &mut findings);

@@ -1,11 +1,11 @@
 //! Does this host reset itself when it is asked to, and what would go?
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Finding, Severity};
 use crate::config::{self, Configuration, DEFAULT_FACTORY_RESET_UNIT, FactoryReset};
 use crate::daemon::Environment;
-use crate::daemon::reset::{Means, means, plan_folder, protected};
+use crate::daemon::reset::{Means, means, reset_plan};
 use crate::host::bus::Bus;
 use crate::host::systemd::Systemd;
 use crate::wipe;
@@ -21,17 +21,15 @@ pub fn factory_reset(config_path: &Path, environment: &Environment) -> Result<wi
         return Err(vec!["the configuration gives this device no identity yet".to_owned()]);
     };
     let state = settings.state.directory(environment.state_directory.as_deref());
-    let credentials = environment.credentials.as_deref();
-    let protected = protected(config_path, &state, settings, credentials);
-    Ok(wipe::Plan::read(&plan_folder(config_path), &protected)?.preview())
+    Ok(reset_plan(config_path, &loaded.files, settings, &state)?.preview())
 }
 
 fn finding(severity: Severity, text: impl Into<String>) -> Finding {
     Finding::new("host", "factory-reset", severity, text)
 }
 
-/// Looks. `plan`: the folder that says what is wiped; `protected`: what never is.
-pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: &Path, protected: &[PathBuf]) -> Vec<Finding> {
+/// Looks. `plan`: what the package's own wipe would do, or why it would not.
+pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: Result<wipe::Plan, Vec<String>>) -> Vec<Finding> {
     if !settings.enabled {
         let text = "remote factory reset is switched off ([factory_reset] enabled = false)";
         return vec![finding(Severity::Note, text)];
@@ -51,7 +49,7 @@ pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: &Path, protec
             Severity::Ok,
             format!("{unit} resets this host, in its own way; it must end in a reboot"),
         ),
-        Ok(Means::Own) => match wipe::Plan::read(plan, protected) {
+        Ok(Means::Own) => match plan {
             Ok(plan) => {
                 let targets: Vec<_> = plan.targets().map(|path| path.display().to_string()).collect();
                 let text = format!(

@@ -189,8 +189,9 @@ fn changed(work: &Work<'_>, known: &Observed) -> Option<Value> {
     news.then_some(now)
 }
 
-/// What to say about a field: the members that are new to the service, `null` for what has gone, or the whole scalar. A
-/// location is told whole: what it leaves out is unknown now.
+/// What to say about a field. Of `metadata`, `deviceInfo` and `mgmt.firmware` the members that are new to the service,
+/// `null` for what has gone. Everything else whole: what a location leaves out is unknown now, and a value at a dotted
+/// name takes the place of the one that the service has there.
 fn news(known: &Observed, now: &Value) -> Value {
     let (Value::Object(told), Value::Object(now)) = (&known.told, now) else {
         return now.clone();
@@ -201,7 +202,6 @@ fn news(known: &Observed, now: &Value) -> Value {
         members.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
     match known.field.as_str() {
-        "location" => now.clone().into(),
         "mgmt.firmware" => {
             let members = pick(&differs);
             // For the service {"state": 0} alone is a success. So both are said when it failed as it had failed before,
@@ -212,12 +212,13 @@ fn news(known: &Observed, now: &Value) -> Value {
             let both = members.is_empty() || members.contains_key("state") && (failed || known.changes > 1);
             pick(&|name| differs(name) || both && progress(name)).into()
         }
-        _ => {
+        "metadata" | "deviceInfo" => {
             let mut members = pick(&differs);
             let gone = told.keys().filter(|name| !now.contains_key(*name));
             members.extend(gone.map(|name| (name.clone(), Value::Null)));
             members.into()
         }
+        _ => now.clone().into(),
     }
 }
 

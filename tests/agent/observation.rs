@@ -384,6 +384,32 @@ fn obs_07_what_the_host_says_anew_after_a_restart_is_notified_after_the_manage()
 }
 
 #[test]
+fn obs_06_an_object_under_a_dotted_name_is_notified_whole_and_an_attribute_by_its_members() {
+    let mut driver = Driver::managed();
+    let mut settings = driver.agent.settings().clone();
+    let mut configure = |driver: &mut Driver, metadata: serde_json::Value| {
+        settings.metadata = metadata.as_object().cloned();
+        driver.event(Event::Configured(Box::new(settings.clone())));
+        driver.answer_manage(200);
+    };
+    configure(
+        &mut driver,
+        json!({"site": "south", "a": {"x": 1, "y": 2, "b": {"p": 1, "q": 2}}}),
+    );
+    let d = r#","d":{"fields":["metadata","metadata.a","metadata.a.b"]}"#;
+    driver.request("observe", "o1", d);
+    driver.broker_has_all();
+    configure(&mut driver, json!({"a": {"x": 1, "y": 3, "b": {"p": 1}}}));
+    let a = json!({"x": 1, "y": 3, "b": {"p": 1}});
+    assert_eq!(
+        driver.on("notify")[0]["d"]["fields"],
+        json!([{"field": "metadata", "value": {"a": a, "site": null}}, {"field": "metadata.a", "value": a},
+               {"field": "metadata.a.b", "value": {"p": 1}}]),
+        "a service replaces what it has at a dotted name"
+    );
+}
+
+#[test]
 fn what_changes_again_while_its_notify_is_on_its_way_is_told_after_it_and_what_changed_back_is_not() {
     let mut driver = observed(r#"{"fields":["deviceInfo.description"]}"#);
     driver.broker_has_all();

@@ -242,6 +242,44 @@ fn a_location_that_is_measured_stays_and_the_service_is_set_right_once_a_minute(
 }
 
 #[test]
+fn a_location_that_sets_the_service_right_is_told_until_the_service_has_answered() {
+    type Lose = fn(&mut Driver);
+    let not_published: Lose = |driver| {
+        let id = driver.published.last().unwrap().0;
+        driver.event(Event::NotPublished(id));
+    };
+    let lost: [Lose; 4] = [
+        |driver| driver.answer_location(500),
+        |driver| driver.answer_location(409),
+        |driver| driver.pass(Duration::from_secs(61)),
+        not_published,
+    ];
+    for (nth, lose) in lost.into_iter().enumerate() {
+        // It stands still, and moves too little to be told for that.
+        let tracking = Tracking::default();
+        let mut driver = managed(Settings {
+            tracking: Some(tracking),
+            ..settings("boot-1")
+        });
+        measures(&mut driver, 1.0);
+        driver.answer_location(200);
+        driver.pass(Duration::from_secs(61));
+        measures(&mut driver, 1.0);
+        driver.write("u1", r#"{"field":"location","value":{"latitude":9,"longitude":9}}"#);
+        assert_eq!(told(&driver), [1.0, 1.0], "{nth}");
+        lose(&mut driver);
+        driver.pass(Duration::from_secs(30));
+        measures(&mut driver, 1.0);
+        assert_eq!(told(&driver), [1.0, 1.0, 1.0], "{nth}");
+        driver.answer_location(200);
+        driver.pass(Duration::from_secs(30));
+        measures(&mut driver, 1.0);
+        driver.pass(Duration::from_secs(90));
+        assert_eq!(told(&driver).len(), 3, "{nth}: it is right now");
+    }
+}
+
+#[test]
 fn the_first_measured_location_takes_the_place_of_the_one_from_the_service() {
     let mut driver = managed(tracked());
     driver.write("u1", r#"{"field":"location","value":{"latitude":9,"longitude":9}}"#);

@@ -46,6 +46,11 @@ pub(super) fn forget(work: &mut Work<'_>) {
     work.v.receiver.location.forget();
 }
 
+/// Whether whoever measures waits for what becomes of a location.
+pub(super) fn in_flight(work: &Work<'_>) -> bool {
+    work.v.receiver.location.in_flight()
+}
+
 /// What became of the location that was told last.
 pub(super) fn ended(work: &mut Work<'_>, answer: Answer) {
     work.v.receiver.location.answered(answer);

@@ -2,7 +2,8 @@
 //!
 //! A location is not a message that must arrive: none waits in the outbox, and the newest replaces one that is still to
 //! be sent. What the service has written itself is never told back to it. Whoever measures decides when a location is
-//! worth telling, also when one was lost on the way; a fixed one is told until the service has answered.
+//! worth telling, also when one was lost on the way; a fixed one, and one that sets the service right, is told until the
+//! service has answered.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -170,19 +171,29 @@ fn own_deadline(work: &Work<'_>) -> Option<Duration> {
     }
 }
 
+/// Whether whoever measures decides what follows. When a measured one was told again to set the service right, it does
+/// not, as of a fixed one.
+fn is_followed(work: &Work<'_>, pending: &Pending) -> bool {
+    pending.measured && super::receiver::in_flight(work)
+}
+
 /// The one end of each location that was told: here whoever measures hears of it.
 fn ended(work: &mut Work<'_>, pending: Pending, answer: Answer) {
-    if pending.measured {
+    let followed = is_followed(work, &pending);
+    if followed {
         super::receiver::ended(work, answer);
     }
     work.v.located.answer = Some(answer);
     if answer != Answer::Lost {
         work.v.located.attempts = 0;
-    } else if !pending.measured {
+    } else if !followed {
         let attempts = work.v.located.attempts.saturating_add(1);
         let pause = work.pause(attempts);
-        work.v.located.attempts = attempts;
-        work.v.located.not_before = Some(work.after(pause));
+        let at = work.after(pause);
+        let located = &mut work.v.located;
+        located.attempts = attempts;
+        located.told = None;
+        located.not_before = Some(located.not_before.map_or(at, |before| before.max(at)));
         return;
     }
     // What was to be told meanwhile is news, even when it is the same place.
@@ -194,7 +205,7 @@ fn ended(work: &mut Work<'_>, pending: Pending, answer: Answer) {
 pub(in crate::agent) fn not_published(work: &mut Work<'_>, id: PublishId) {
     let ours = |pending: &mut Pending| pending.publish == id;
     if let Some(pending) = work.v.located.pending.take_if(ours)
-        && pending.measured
+        && is_followed(work, &pending)
     {
         ended(work, pending, Answer::Lost);
     }

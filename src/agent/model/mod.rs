@@ -6,7 +6,7 @@
 //! | `deviceInfo.deviceClass`, `description`, `descriptiveLocation` | yes | the configuration |
 //! | `deviceInfo.manufacturer`, `model` | where the host does not know them | the configuration, then the host |
 //! | `deviceInfo.serialNumber`, `fwVersion`, `hwVersion` | never: they are facts | the configuration, then the host |
-//! | `location` | while none was measured | the configuration |
+//! | `location` | while the host has no fix | the configuration |
 //! | `mgmt.firmware` | see `firmware` | |
 //!
 //! What the service writes counts until the configuration says something else than it did then. `update` is

@@ -78,16 +78,31 @@ pub(super) fn located(work: &mut Work<'_>, location: &Location) {
     located.attempts = 0;
 }
 
-/// The host has no receiver any more.
+/// Where the host was measured to be is nobody's word any more.
 pub(super) fn unmeasured(work: &mut Work<'_>) {
     work.v.located.measured = None;
 }
 
-/// What the device itself says; the service's own word is not told back.
+/// The service has written where the device is, while the host did not know: the next fix is the first one again.
+pub(super) fn placed(work: &mut Work<'_>) {
+    super::receiver::forget(work);
+    unmeasured(work);
+}
+
+/// What the device itself says; the service's own word is not told back. Where it was measured to be is told only while
+/// there is a fix.
 fn own<'a>(work: &'a Work<'_>) -> Option<&'a Location> {
+    if let Some(measured) = &work.v.located.measured {
+        return Some(measured).filter(|_| super::receiver::was_alive(work));
+    }
     let fixed = work.settings.location.as_ref();
-    let fixed = fixed.filter(|_| work.d.written.location.is_none());
-    work.v.located.measured.as_ref().or(fixed)
+    fixed.filter(|_| work.d.written.location.is_none())
+}
+
+/// Whether there is a measured location that the service is still to be told.
+pub(super) fn owes(work: &Work<'_>) -> bool {
+    let located = &work.v.located;
+    located.pending.is_none() && located.measured.is_some() && located.told != located.measured
 }
 
 /// What the service is to be told.
@@ -107,6 +122,7 @@ pub(super) fn set_right(work: &mut Work<'_>) {
 pub(in crate::agent) fn forget(work: &mut Work<'_>) {
     super::receiver::forget(work);
     let measured = work.v.located.measured.take();
+    let measured = measured.filter(|_| super::receiver::is_alive(work));
     work.v.located = Located {
         measured,
         ..Located::default()

@@ -7,7 +7,7 @@ use iotdm::agent::{CommandId, Event, Settings};
 use serde_json::json;
 
 use crate::driver::{Driver, settings};
-use crate::location::{measures, told, tracked};
+use crate::location::{fixed, measures, place, told, tracked};
 use crate::model::{managed, read};
 
 const WRONG: &str = r#"{"field":"location","value":{"latitude":9,"longitude":9}}"#;
@@ -117,5 +117,64 @@ fn upd_04_while_there_is_no_fix_the_service_says_where_the_device_is_and_the_nex
         assert_eq!(driver.on_disk().written.location, None);
         let whereabouts = driver.agent.whereabouts(driver.now.boottime);
         assert_eq!(whereabouts.fix_is_alive, Some(true));
+    }
+}
+
+#[test]
+fn a_fixed_location_that_comes_back_after_the_service_wrote_another_is_told_again() {
+    let mut driver = managed(fixed());
+    driver.write("u1", WRONG);
+    driver.event(Event::Configured(Box::new(settings("boot-1"))));
+    assert_eq!(source(&driver), "none", "neither counts any more");
+    driver.event(Event::Configured(Box::new(fixed())));
+    assert_eq!(told(&driver), [48.0], "the service still has its own");
+    driver.answer_location(200);
+    driver.pass(s(3600));
+    assert_eq!(told(&driver), [48.0]);
+}
+
+#[test]
+fn upd_04_the_place_of_the_configuration_from_the_service_is_not_told_back() {
+    let mut driver = managed(fixed());
+    driver.write("u1", WRONG);
+    driver.write("u2", r#"{"field":"location","value":{"latitude":48,"longitude":11.5}}"#);
+    assert_eq!((driver.answers("u2"), source(&driver)), (vec![204], "configuration"));
+    driver.pass(s(3600));
+    assert!(told(&driver).is_empty());
+    // Nor when the service says it while it is told another.
+    driver.event(Event::Configured(Box::new(Settings {
+        location: Some(place(50.0)),
+        ..fixed()
+    })));
+    assert_eq!(told(&driver), [50.0]);
+    driver.write("u3", WRONG);
+    driver.write("u4", r#"{"field":"location","value":{"latitude":50,"longitude":11.5}}"#);
+    driver.answer_location(200);
+    driver.pass(s(3600));
+    assert_eq!(told(&driver), [50.0]);
+}
+
+#[test]
+fn a_service_that_does_not_know_the_device_any_more_is_told_the_location_anew_once_it_does() {
+    for settings in [fixed(), tracked()] {
+        let measured = settings.tracking.is_some();
+        let mut driver = managed(settings);
+        if measured {
+            measures(&mut driver, 48.0);
+            driver.answer_location(200);
+            driver.published.clear();
+        }
+        driver.event(Event::Manage(CommandId(1)));
+        driver.answer_manage(404);
+        assert!(!driver.agent.status().managed, "the service says so");
+        measures(&mut driver, 48.0);
+        driver.pass(s(60));
+        assert!(told(&driver).is_empty(), "it would refuse it");
+        driver.event(Event::Manage(CommandId(2)));
+        driver.answer_manage(200);
+        assert_eq!(told(&driver), [48.0]);
+        driver.answer_location(200);
+        driver.pass(s(60));
+        assert_eq!(told(&driver), [48.0]);
     }
 }

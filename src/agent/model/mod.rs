@@ -211,6 +211,9 @@ pub(super) fn configured(work: &mut Work<'_>) {
     if over.is_empty() {
         return;
     }
+    if written.location != work.d.written.location {
+        report::dropped(work);
+    }
     work.change(Change::Written(written));
     let text = format!(
         "the configuration or the host says something new about {}: it replaces what the service had written",

@@ -83,10 +83,21 @@ pub(super) fn unmeasured(work: &mut Work<'_>) {
     work.v.located.measured = None;
 }
 
-/// The service has written where the device is, while the host did not know: the next fix is the first one again.
+/// The service has written where the device is, while the host did not know: the next fix is the first one again. What
+/// the configuration says is known to the service if that is what it wrote.
 pub(super) fn placed(work: &mut Work<'_>) {
     super::receiver::forget(work);
     unmeasured(work);
+    let told = own(work).cloned();
+    let located = &mut work.v.located;
+    located.told = told;
+    located.number += 1;
+}
+
+/// What the service wrote does not count any more, and it does not know that.
+pub(super) fn dropped(work: &mut Work<'_>) {
+    work.v.located.told = None;
+    work.v.located.number += 1;
 }
 
 /// What the device itself says; the service's own word is not told back. Where it was measured to be is told only while

@@ -25,8 +25,6 @@ const SECOND_CHANCE: Duration = Duration::from_secs(30);
 const MAX_OBSERVED: usize = 32;
 /// So many bytes of values go into one message, if there are several: it has 128 KiB, and `metadata` 64.
 const MAX_VALUES: usize = 60 * 1024;
-/// So many names of unknown fields are told.
-const NAMED: usize = 32;
 
 /// A field that the service observes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,18 +69,18 @@ impl Observation {
 
 /// The service wants to know about these fields from now on.
 pub(super) fn observe(work: &mut Work<'_>, fields: &[String], asked: Asked) {
+    if let Some(reason) = model::too_many(fields.len()) {
+        return respond(work, asked, Rc::BAD_REQUEST, &reason, None);
+    }
     let unknown = fields.iter().filter(|field| model::read(work, field).is_none());
-    let unknown: Vec<_> = unknown.take(NAMED).collect();
+    let unknown: Vec<_> = unknown.take(model::NAMED).map(|field| model::cut(field)).collect();
     if !unknown.is_empty() {
-        let names = unknown
-            .iter()
-            .map(|field| serde_json::json!({"field": field}))
-            .collect();
         let text = format!(
             "this device has no attribute that can be observed under the name {}",
-            unknown.iter().map(|name| short(name)).collect::<Vec<_>>().join(", ")
+            model::names(&unknown)
         );
-        return respond(work, asked, Rc::NOT_FOUND, &text, Some(names));
+        let named = unknown.iter().map(|field| serde_json::json!({"field": field}));
+        return respond(work, asked, Rc::NOT_FOUND, &text, Some(named.collect()));
     }
     if let Disk::Refuses(reason) = work.disk {
         return respond(work, asked, Rc::INTERNAL, reason, None);
@@ -354,8 +352,4 @@ pub(super) fn answered(work: &mut Work<'_>, response: &Response) -> bool {
         work.v.observation.not_before = Some(work.after(SECOND_CHANCE));
     }
     true
-}
-
-fn short(name: &str) -> String {
-    format!("{:?}", name.chars().take(60).collect::<String>())
 }

@@ -430,6 +430,25 @@ fn what_changes_again_while_its_notify_is_on_its_way_is_told_after_it_and_what_c
 }
 
 #[test]
+fn one_observe_has_at_most_64_fields_and_unknown_names_come_back_cut() {
+    let mut driver = Driver::managed();
+    let fields = |count: usize, name: &str| {
+        let fields = (0..count).map(|n| format!(r#""{n}{name}""#)).collect::<Vec<_>>();
+        format!(r#","d":{{"fields":[{}]}}"#, fields.join(","))
+    };
+    driver.request("observe", "o1", &fields(65, "x"));
+    assert_eq!(driver.answers("o1"), [400]);
+    assert!(driver.reason("o1").contains("at most 64"), "{}", driver.reason("o1"));
+    driver.request("observe", "o2", &fields(64, &"x".repeat(1000)));
+    let answer = driver.on("response").pop().unwrap().clone();
+    let names = answer["d"]["fields"].as_array().unwrap();
+    assert_eq!((&answer["rc"], names.len()), (&json!(404), 32));
+    let length = names.iter().map(|name| name["field"].as_str().unwrap().len()).max();
+    assert_eq!(length, Some(100));
+    assert!(answer["message"].as_str().unwrap().len() < 1000);
+}
+
+#[test]
 fn observed_fields_are_bounded_in_number_and_a_notify_in_size() {
     let mut driver = Driver::managed();
     let members: Vec<_> = (0..40).map(|n| format!(r#""m{n}":{n}"#)).collect();

@@ -222,8 +222,24 @@ pub(super) fn configured(work: &mut Work<'_>) {
     work.say(Level::Warning, Topic::Attributes, text);
 }
 
+/// So many fields of one request are taken; twice as many as can be observed.
+const MAX_FIELDS: usize = 64;
+/// So many names of what is wrong with a request are told, each so long in characters.
+pub(super) const NAMED: usize = 32;
+const NAME_CHARACTERS: usize = 100;
+
+/// Why a request is refused before anything of it is looked at.
+pub(super) fn too_many(fields: usize) -> Option<String> {
+    (fields > MAX_FIELDS).then(|| format!("d.fields: names {fields} fields; one request may have at most {MAX_FIELDS}"))
+}
+
+/// A name of the service's, to be told to it.
+pub(super) fn cut(name: &str) -> String {
+    name.chars().take(NAME_CHARACTERS).collect()
+}
+
 /// Names for a log line: not too many, and none too long.
-fn names(names: &[String]) -> String {
+pub(super) fn names(names: &[String]) -> String {
     const SHOWN: usize = 8;
     let short = |name: &String| name.chars().take(60).collect::<String>();
     let mut text = names.iter().take(SHOWN).map(short).collect::<Vec<_>>().join(", ");

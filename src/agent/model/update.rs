@@ -6,8 +6,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Member, Written, belongs_to_host, configured_info, configured_location, device_info, metadata, names, receiver,
-    report, split,
+    Member, NAMED, Written, belongs_to_host, configured_info, configured_location, cut, device_info, metadata, names,
+    receiver, report, split, too_many,
 };
 use crate::agent::Disk;
 use crate::agent::durable::{Change, Durable};
@@ -21,8 +21,6 @@ use crate::protocol::{Malformed, Rc, timestamp};
 
 /// The longest member of `deviceInfo` that is taken, in characters; the configuration has the same limit.
 const INFO_CHARACTERS: usize = 256;
-/// So many names of what cannot be written are told.
-const NAMED: usize = 32;
 
 /// Why nothing of a request is done.
 struct Refusal {
@@ -75,6 +73,9 @@ pub(in crate::agent) fn update(work: &mut Work<'_>, fields: &[FieldValue], asked
 
 /// Every field is looked at before anything is done.
 fn plan(work: &Work<'_>, fields: &[FieldValue]) -> Result<Plan, Refusal> {
+    if let Some(reason) = too_many(fields.len()) {
+        return Err(refusal(Rc::BAD_REQUEST, reason));
+    }
     let writable = |name: &str| match split(name) {
         None => false,
         Some((_, None)) => true,
@@ -82,8 +83,8 @@ fn plan(work: &Work<'_>, fields: &[FieldValue]) -> Result<Plan, Refusal> {
         Some(("deviceInfo", Some(member))) => DeviceInfo::MEMBERS.contains(&member),
         Some(_) => super::read(work, name).is_some(),
     };
-    let unknown = fields.iter().map(|field| &field.field);
-    let unknown: Vec<_> = unknown.filter(|name| !writable(name)).take(NAMED).cloned().collect();
+    let unknown = fields.iter().map(|field| field.field.as_str());
+    let unknown: Vec<_> = unknown.filter(|name| !writable(name)).take(NAMED).map(cut).collect();
     if !unknown.is_empty() {
         let reason = format!("this device has no attribute {} that can be updated", names(&unknown));
         return Err(Refusal {

@@ -295,6 +295,8 @@ fn manage_answered(work: &mut Work<'_>, response: &Response) {
                 "correct [manage] in the configuration and reload the agent".to_owned()
             }
             Rc::NOT_FOUND => {
+                work.v.lifecycle.managed = None;
+                model::forget(work);
                 work.v.lifecycle.due = Some(work.after(NOT_REGISTERED_PAUSE));
                 "register the device at the service; the agent asks again in an hour and at the next connect".to_owned()
             }

@@ -25,8 +25,6 @@ const SECOND_CHANCE: Duration = Duration::from_secs(30);
 const MAX_OBSERVED: usize = 32;
 /// So many bytes of values go into one message, if there are several: it has 128 KiB, and `metadata` 64.
 const MAX_VALUES: usize = 60 * 1024;
-/// So many names of unknown fields are told.
-const NAMED: usize = 32;
 
 /// A field that the service observes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,18 +69,18 @@ impl Observation {
 
 /// The service wants to know about these fields from now on.
 pub(super) fn observe(work: &mut Work<'_>, fields: &[String], asked: Asked) {
+    if let Some(reason) = model::too_many(fields.len()) {
+        return respond(work, asked, Rc::BAD_REQUEST, &reason, None);
+    }
     let unknown = fields.iter().filter(|field| model::read(work, field).is_none());
-    let unknown: Vec<_> = unknown.take(NAMED).collect();
+    let unknown: Vec<_> = unknown.take(model::NAMED).map(|field| model::cut(field)).collect();
     if !unknown.is_empty() {
-        let names = unknown
-            .iter()
-            .map(|field| serde_json::json!({"field": field}))
-            .collect();
         let text = format!(
             "this device has no attribute that can be observed under the name {}",
-            unknown.iter().map(|name| short(name)).collect::<Vec<_>>().join(", ")
+            model::names(&unknown)
         );
-        return respond(work, asked, Rc::NOT_FOUND, &text, Some(names));
+        let named = unknown.iter().map(|field| serde_json::json!({"field": field}));
+        return respond(work, asked, Rc::NOT_FOUND, &text, Some(named.collect()));
     }
     if let Disk::Refuses(reason) = work.disk {
         return respond(work, asked, Rc::INTERNAL, reason, None);
@@ -189,8 +187,9 @@ fn changed(work: &Work<'_>, known: &Observed) -> Option<Value> {
     news.then_some(now)
 }
 
-/// What to say about a field: the members that are new to the service, `null` for what has gone, or the whole scalar. A
-/// location is told whole: what it leaves out is unknown now.
+/// What to say about a field. Of `metadata`, `deviceInfo` and `mgmt.firmware` the members that are new to the service,
+/// `null` for what has gone. Everything else whole: what a location leaves out is unknown now, and a value at a dotted
+/// name takes the place of the one that the service has there.
 fn news(known: &Observed, now: &Value) -> Value {
     let (Value::Object(told), Value::Object(now)) = (&known.told, now) else {
         return now.clone();
@@ -201,7 +200,6 @@ fn news(known: &Observed, now: &Value) -> Value {
         members.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
     match known.field.as_str() {
-        "location" => now.clone().into(),
         "mgmt.firmware" => {
             let members = pick(&differs);
             // For the service {"state": 0} alone is a success. So both are said when it failed as it had failed before,
@@ -212,12 +210,13 @@ fn news(known: &Observed, now: &Value) -> Value {
             let both = members.is_empty() || members.contains_key("state") && (failed || known.changes > 1);
             pick(&|name| differs(name) || both && progress(name)).into()
         }
-        _ => {
+        "metadata" | "deviceInfo" => {
             let mut members = pick(&differs);
             let gone = told.keys().filter(|name| !now.contains_key(*name));
             members.extend(gone.map(|name| (name.clone(), Value::Null)));
             members.into()
         }
+        _ => now.clone().into(),
     }
 }
 
@@ -353,8 +352,4 @@ pub(super) fn answered(work: &mut Work<'_>, response: &Response) -> bool {
         work.v.observation.not_before = Some(work.after(SECOND_CHANCE));
     }
     true
-}
-
-fn short(name: &str) -> String {
-    format!("{:?}", name.chars().take(60).collect::<String>())
 }

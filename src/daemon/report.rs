@@ -283,7 +283,10 @@ pub fn location_in_words(value: &Value) -> String {
     };
     let mut lines = Vec::new();
     lines.push(match value["source"].as_str() {
-        Some("measured") => format!("here, as measured: {}", place(&value["location"])),
+        Some("measured") if value["fix_is_alive"] == true => {
+            format!("here, as measured: {}", place(&value["location"]))
+        }
+        Some("measured") => format!("here, as last measured: {}", place(&value["location"])),
         Some("service") => format!("here, as the service says: {}", place(&value["location"])),
         Some("configuration") => format!("here, as the configuration says: {}", place(&value["location"])),
         _ => "nobody knows where this host is ([location] in the configuration)".to_owned(),

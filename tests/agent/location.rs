@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use crate::driver::{Driver, settings};
 use crate::model::{managed, value};
 
-fn place(latitude: f64) -> Location {
+pub(crate) fn place(latitude: f64) -> Location {
     Location {
         latitude,
         longitude: 11.5,
@@ -22,11 +22,11 @@ fn place(latitude: f64) -> Location {
 }
 
 /// A receiver says that it is here, and that is told as soon as it may be.
-fn measures(driver: &mut Driver, latitude: f64) {
+pub(crate) fn measures(driver: &mut Driver, latitude: f64) {
     driver.event(Event::Fix(fix(latitude)));
 }
 
-fn fix(latitude: f64) -> Fix {
+pub(crate) fn fix(latitude: f64) -> Fix {
     Fix {
         latitude,
         longitude: 11.5,
@@ -37,7 +37,7 @@ fn fix(latitude: f64) -> Fix {
 }
 
 /// A host with a receiver, of which every step is told.
-fn tracked() -> Settings {
+pub(crate) fn tracked() -> Settings {
     Settings {
         tracking: Some(Tracking {
             min_interval: Duration::ZERO,
@@ -48,7 +48,7 @@ fn tracked() -> Settings {
     }
 }
 
-fn fixed() -> Settings {
+pub(crate) fn fixed() -> Settings {
     Settings {
         location: Some(place(48.0)),
         ..settings("boot-1")
@@ -56,7 +56,7 @@ fn fixed() -> Settings {
 }
 
 /// The latitudes that the service was told, in order.
-fn told(driver: &Driver) -> Vec<f64> {
+pub(crate) fn told(driver: &Driver) -> Vec<f64> {
     let reports = driver.on("update/location");
     reports
         .iter()
@@ -236,9 +236,48 @@ fn a_location_that_is_measured_stays_and_the_service_is_set_right_once_a_minute(
     driver.answer_location(200);
     driver.pass(Duration::from_secs(600));
     assert_eq!(told(&driver), [1.0, 1.0]);
+    measures(&mut driver, 1.0);
     driver.write("u3", wrong);
     assert_eq!(told(&driver), [1.0, 1.0, 1.0], "long enough after");
     assert_eq!(value(&mut driver, "location.latitude"), json!(1.0));
+}
+
+#[test]
+fn a_location_that_sets_the_service_right_is_told_until_the_service_has_answered() {
+    type Lose = fn(&mut Driver);
+    let not_published: Lose = |driver| {
+        let id = driver.published.last().unwrap().0;
+        driver.event(Event::NotPublished(id));
+    };
+    let lost: [Lose; 4] = [
+        |driver| driver.answer_location(500),
+        |driver| driver.answer_location(409),
+        |driver| driver.pass(Duration::from_secs(61)),
+        not_published,
+    ];
+    for (nth, lose) in lost.into_iter().enumerate() {
+        // It stands still, and moves too little to be told for that.
+        let tracking = Tracking::default();
+        let mut driver = managed(Settings {
+            tracking: Some(tracking),
+            ..settings("boot-1")
+        });
+        measures(&mut driver, 1.0);
+        driver.answer_location(200);
+        driver.pass(Duration::from_secs(61));
+        measures(&mut driver, 1.0);
+        driver.write("u1", r#"{"field":"location","value":{"latitude":9,"longitude":9}}"#);
+        assert_eq!(told(&driver), [1.0, 1.0], "{nth}");
+        lose(&mut driver);
+        driver.pass(Duration::from_secs(30));
+        measures(&mut driver, 1.0);
+        assert_eq!(told(&driver), [1.0, 1.0, 1.0], "{nth}");
+        driver.answer_location(200);
+        driver.pass(Duration::from_secs(30));
+        measures(&mut driver, 1.0);
+        driver.pass(Duration::from_secs(90));
+        assert_eq!(told(&driver).len(), 3, "{nth}: it is right now");
+    }
 }
 
 #[test]

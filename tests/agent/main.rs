@@ -13,4 +13,5 @@ mod observation;
 mod outbox;
 mod outcome;
 mod reboot;
+mod receiver;
 mod reset;

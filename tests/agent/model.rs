@@ -349,15 +349,39 @@ fn upd_03_unknown_fields_are_404_with_their_names_and_nothing_is_applied() {
         assert_eq!((&answer["rc"], &answer["d"]["fields"]), (&json!(404), &json!(unknown)));
         assert!(!answer["message"].as_str().unwrap().is_empty());
     }
-    let many: Vec<_> = (0..500).map(|n| format!(r#"{{"field":"x{n}","value":1}}"#)).collect();
+    let long = "x".repeat(1000);
+    let many: Vec<_> = (0..64)
+        .map(|n| format!(r#"{{"field":"{n}{long}","value":1}}"#))
+        .collect();
     driver.write("many", &many.join(","));
     let answer = driver.on("response").pop().unwrap().clone();
-    assert_eq!(
-        answer["d"]["fields"].as_array().unwrap().len(),
-        32,
-        "not the whole request comes back"
-    );
+    let names = answer["d"]["fields"].as_array().unwrap();
+    assert_eq!((&answer["rc"], names.len()), (&json!(404), 32));
+    let length = names.iter().map(|name| name.as_str().unwrap().len()).max();
+    assert_eq!(length, Some(100), "not the whole request comes back");
+    assert!(answer["message"].as_str().unwrap().len() < 1000);
     assert!(driver.on_disk().written.is_empty());
+}
+
+#[test]
+fn an_update_has_at_most_64_fields_and_of_more_nothing_is_done() {
+    let mut driver = managed(equipped());
+    let fields = |count: usize| {
+        let fields = (0..count).map(|n| format!(r#"{{"field":"metadata.m{n}","value":1}}"#));
+        fields.collect::<Vec<_>>().join(",")
+    };
+    driver.write("u1", &fields(65));
+    assert_eq!(driver.answers("u1"), [400]);
+    assert!(driver.reason("u1").contains("at most 64"), "{}", driver.reason("u1"));
+    assert!(driver.on_disk().written.is_empty());
+    let unknown: Vec<_> = (0..10_000)
+        .map(|n| format!(r#"{{"field":"x{n}","value":1}}"#))
+        .collect();
+    driver.write("u2", &unknown.join(","));
+    assert_eq!(driver.answers("u2"), [400], "before any name is looked at");
+    driver.write("u3", &fields(64));
+    assert_eq!(driver.answers("u3"), [204]);
+    assert_eq!(driver.on_disk().written.metadata.len(), 64);
 }
 
 #[test]

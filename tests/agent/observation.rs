@@ -384,6 +384,32 @@ fn obs_07_what_the_host_says_anew_after_a_restart_is_notified_after_the_manage()
 }
 
 #[test]
+fn obs_06_an_object_under_a_dotted_name_is_notified_whole_and_an_attribute_by_its_members() {
+    let mut driver = Driver::managed();
+    let mut settings = driver.agent.settings().clone();
+    let mut configure = |driver: &mut Driver, metadata: serde_json::Value| {
+        settings.metadata = metadata.as_object().cloned();
+        driver.event(Event::Configured(Box::new(settings.clone())));
+        driver.answer_manage(200);
+    };
+    configure(
+        &mut driver,
+        json!({"site": "south", "a": {"x": 1, "y": 2, "b": {"p": 1, "q": 2}}}),
+    );
+    let d = r#","d":{"fields":["metadata","metadata.a","metadata.a.b"]}"#;
+    driver.request("observe", "o1", d);
+    driver.broker_has_all();
+    configure(&mut driver, json!({"a": {"x": 1, "y": 3, "b": {"p": 1}}}));
+    let a = json!({"x": 1, "y": 3, "b": {"p": 1}});
+    assert_eq!(
+        driver.on("notify")[0]["d"]["fields"],
+        json!([{"field": "metadata", "value": {"a": a, "site": null}}, {"field": "metadata.a", "value": a},
+               {"field": "metadata.a.b", "value": {"p": 1}}]),
+        "a service replaces what it has at a dotted name"
+    );
+}
+
+#[test]
 fn what_changes_again_while_its_notify_is_on_its_way_is_told_after_it_and_what_changed_back_is_not() {
     let mut driver = observed(r#"{"fields":["deviceInfo.description"]}"#);
     driver.broker_has_all();
@@ -401,6 +427,25 @@ fn what_changes_again_while_its_notify_is_on_its_way_is_told_after_it_and_what_c
     say(&mut driver, "b");
     driver.connect(true);
     assert!(driver.on("notify").is_empty());
+}
+
+#[test]
+fn one_observe_has_at_most_64_fields_and_unknown_names_come_back_cut() {
+    let mut driver = Driver::managed();
+    let fields = |count: usize, name: &str| {
+        let fields = (0..count).map(|n| format!(r#""{n}{name}""#)).collect::<Vec<_>>();
+        format!(r#","d":{{"fields":[{}]}}"#, fields.join(","))
+    };
+    driver.request("observe", "o1", &fields(65, "x"));
+    assert_eq!(driver.answers("o1"), [400]);
+    assert!(driver.reason("o1").contains("at most 64"), "{}", driver.reason("o1"));
+    driver.request("observe", "o2", &fields(64, &"x".repeat(1000)));
+    let answer = driver.on("response").pop().unwrap().clone();
+    let names = answer["d"]["fields"].as_array().unwrap();
+    assert_eq!((&answer["rc"], names.len()), (&json!(404), 32));
+    let length = names.iter().map(|name| name["field"].as_str().unwrap().len()).max();
+    assert_eq!(length, Some(100));
+    assert!(answer["message"].as_str().unwrap().len() < 1000);
 }
 
 #[test]

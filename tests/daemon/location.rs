@@ -86,7 +86,7 @@ async fn loc_01_loc_02_a_fix_reaches_the_service_once_and_a_lost_one_is_shown_as
     }
     receiver.see(Sky::NoFix);
     let text = shown(&scene, "no fix:").await;
-    assert!(text.contains("here, as measured"), "{text}");
+    assert!(text.contains("here, as last measured"), "{text}");
     assert_eq!(told(&scene).len(), 1);
 
     // The configuration takes the receiver's place.

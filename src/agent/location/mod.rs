@@ -228,6 +228,12 @@ impl Location {
         }
     }
 
+    /// Whether there is a fix now: it was not lost, and its lifetime is not over.
+    pub fn is_alive(&self, settings: &Settings, now: Duration) -> bool {
+        let fresh = |held: Held| now.saturating_sub(held.at) <= settings.lifetime();
+        self.lost.is_none() && self.held.is_some_and(fresh)
+    }
+
     /// Whether a report waits for its answer.
     pub fn in_flight(&self) -> bool {
         self.in_flight.is_some()

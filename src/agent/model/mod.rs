@@ -6,7 +6,7 @@
 //! | `deviceInfo.deviceClass`, `description`, `descriptiveLocation` | yes | the configuration |
 //! | `deviceInfo.manufacturer`, `model` | where the host does not know them | the configuration, then the host |
 //! | `deviceInfo.serialNumber`, `fwVersion`, `hwVersion` | never: they are facts | the configuration, then the host |
-//! | `location` | while none was measured | the configuration |
+//! | `location` | while the host has no fix | the configuration |
 //! | `mgmt.firmware` | see `firmware` | |
 //!
 //! What the service writes counts until the configuration says something else than it did then. `update` is
@@ -211,6 +211,9 @@ pub(super) fn configured(work: &mut Work<'_>) {
     if over.is_empty() {
         return;
     }
+    if written.location != work.d.written.location {
+        report::dropped(work);
+    }
     work.change(Change::Written(written));
     let text = format!(
         "the configuration or the host says something new about {}: it replaces what the service had written",
@@ -219,8 +222,24 @@ pub(super) fn configured(work: &mut Work<'_>) {
     work.say(Level::Warning, Topic::Attributes, text);
 }
 
+/// So many fields of one request are taken; twice as many as can be observed.
+const MAX_FIELDS: usize = 64;
+/// So many names of what is wrong with a request are told, each so long in characters.
+pub(super) const NAMED: usize = 32;
+const NAME_CHARACTERS: usize = 100;
+
+/// Why a request is refused before anything of it is looked at.
+pub(super) fn too_many(fields: usize) -> Option<String> {
+    (fields > MAX_FIELDS).then(|| format!("d.fields: names {fields} fields; one request may have at most {MAX_FIELDS}"))
+}
+
+/// A name of the service's, to be told to it.
+pub(super) fn cut(name: &str) -> String {
+    name.chars().take(NAME_CHARACTERS).collect()
+}
+
 /// Names for a log line: not too many, and none too long.
-fn names(names: &[String]) -> String {
+pub(super) fn names(names: &[String]) -> String {
     const SHOWN: usize = 8;
     let short = |name: &String| name.chars().take(60).collect::<String>();
     let mut text = names.iter().take(SHOWN).map(short).collect::<Vec<_>>().join(", ");

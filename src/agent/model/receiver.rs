@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-use super::report::{located, unmeasured};
+use super::report::{located, owes, unmeasured};
 use crate::agent::location::{Answer, Fix, Location};
 use crate::agent::work::Work;
 use crate::protocol::timestamp;
@@ -16,14 +16,32 @@ pub struct Receiver {
     /// Why it has no fix.
     trouble: Option<String>,
     deadline: Option<Duration>,
+    /// Whether there was a fix at the last event.
+    alive: bool,
 }
 
 pub(in crate::agent) fn fix(work: &mut Work<'_>, fix: Fix) {
     // One that comes after the configuration has changed is nobody's.
     if work.settings.tracking.is_some() {
+        if !is_alive(work) && owes(work) {
+            // What the service was still to be told is a place of before.
+            forget(work);
+            unmeasured(work);
+        }
         work.v.receiver.trouble = None;
         work.v.receiver.location.fix(work.now.boottime, fix);
     }
+}
+
+/// Whether the host knows where it is now.
+pub(super) fn is_alive(work: &Work<'_>) -> bool {
+    let tracking = work.settings.tracking.as_ref();
+    tracking.is_some_and(|tracking| work.v.receiver.location.is_alive(tracking, work.now.boottime))
+}
+
+/// The same at the last event; right also where nobody knows what time it is.
+pub(super) fn was_alive(work: &Work<'_>) -> bool {
+    work.v.receiver.alive
 }
 
 pub(in crate::agent) fn no_fix(work: &mut Work<'_>, reason: &str) {
@@ -46,6 +64,11 @@ pub(super) fn forget(work: &mut Work<'_>) {
     work.v.receiver.location.forget();
 }
 
+/// Whether whoever measures waits for what becomes of a location.
+pub(super) fn in_flight(work: &Work<'_>) -> bool {
+    work.v.receiver.location.in_flight()
+}
+
 /// What became of the location that was told last.
 pub(super) fn ended(work: &mut Work<'_>, answer: Answer) {
     work.v.receiver.location.answered(answer);
@@ -53,6 +76,7 @@ pub(super) fn ended(work: &mut Work<'_>, answer: Answer) {
 
 pub(super) fn due(work: &mut Work<'_>) {
     work.v.receiver.deadline = None;
+    work.v.receiver.alive = is_alive(work);
     let Some(tracking) = work.settings.tracking else { return };
     if !work.v.subscribed || work.v.lifecycle.managed.is_none() || work.v.located.in_flight() > 0 {
         return;
@@ -80,6 +104,9 @@ pub struct Whereabouts {
     /// The newest fix that is believed, exact, in the names of the protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<Map<String, Value>>,
+    /// Whether it is where the host is now: not lost, and not too old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix_is_alive: Option<bool>,
     /// How old that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix_age_seconds: Option<u64>,
@@ -110,6 +137,7 @@ pub(in crate::agent) fn whereabouts(work: &Work<'_>) -> Whereabouts {
         source: status.as_ref().map_or("none", |status| status.source),
         location: status.map(|status| status.value),
         fix: fix.as_ref().map(|(fix, _)| exact(fix)),
+        fix_is_alive: fix.map(|_| is_alive(work)),
         fix_age_seconds: fix.map(|(_, age)| age.as_secs()),
         reported: reported.as_ref().map(|(told, _)| told.to_object()),
         reported_age_seconds: reported.map(|(_, age)| age.as_secs()),

@@ -2,7 +2,8 @@
 //!
 //! A location is not a message that must arrive: none waits in the outbox, and the newest replaces one that is still to
 //! be sent. What the service has written itself is never told back to it. Whoever measures decides when a location is
-//! worth telling, also when one was lost on the way; a fixed one is told until the service has answered.
+//! worth telling, also when one was lost on the way; a fixed one, and one that sets the service right, is told until the
+//! service has answered.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -77,16 +78,42 @@ pub(super) fn located(work: &mut Work<'_>, location: &Location) {
     located.attempts = 0;
 }
 
-/// The host has no receiver any more.
+/// Where the host was measured to be is nobody's word any more.
 pub(super) fn unmeasured(work: &mut Work<'_>) {
     work.v.located.measured = None;
 }
 
-/// What the device itself says; the service's own word is not told back.
+/// The service has written where the device is, while the host did not know: the next fix is the first one again. What
+/// the configuration says is known to the service if that is what it wrote.
+pub(super) fn placed(work: &mut Work<'_>) {
+    super::receiver::forget(work);
+    unmeasured(work);
+    let told = own(work).cloned();
+    let located = &mut work.v.located;
+    located.told = told;
+    located.number += 1;
+}
+
+/// What the service wrote does not count any more, and it does not know that.
+pub(super) fn dropped(work: &mut Work<'_>) {
+    work.v.located.told = None;
+    work.v.located.number += 1;
+}
+
+/// What the device itself says; the service's own word is not told back. Where it was measured to be is told only while
+/// there is a fix.
 fn own<'a>(work: &'a Work<'_>) -> Option<&'a Location> {
+    if let Some(measured) = &work.v.located.measured {
+        return Some(measured).filter(|_| super::receiver::was_alive(work));
+    }
     let fixed = work.settings.location.as_ref();
-    let fixed = fixed.filter(|_| work.d.written.location.is_none());
-    work.v.located.measured.as_ref().or(fixed)
+    fixed.filter(|_| work.d.written.location.is_none())
+}
+
+/// Whether there is a measured location that the service is still to be told.
+pub(super) fn owes(work: &Work<'_>) -> bool {
+    let located = &work.v.located;
+    located.pending.is_none() && located.measured.is_some() && located.told != located.measured
 }
 
 /// What the service is to be told.
@@ -106,6 +133,7 @@ pub(super) fn set_right(work: &mut Work<'_>) {
 pub(in crate::agent) fn forget(work: &mut Work<'_>) {
     super::receiver::forget(work);
     let measured = work.v.located.measured.take();
+    let measured = measured.filter(|_| super::receiver::is_alive(work));
     work.v.located = Located {
         measured,
         ..Located::default()
@@ -170,19 +198,29 @@ fn own_deadline(work: &Work<'_>) -> Option<Duration> {
     }
 }
 
+/// Whether whoever measures decides what follows. When a measured one was told again to set the service right, it does
+/// not, as of a fixed one.
+fn is_followed(work: &Work<'_>, pending: &Pending) -> bool {
+    pending.measured && super::receiver::in_flight(work)
+}
+
 /// The one end of each location that was told: here whoever measures hears of it.
 fn ended(work: &mut Work<'_>, pending: Pending, answer: Answer) {
-    if pending.measured {
+    let followed = is_followed(work, &pending);
+    if followed {
         super::receiver::ended(work, answer);
     }
     work.v.located.answer = Some(answer);
     if answer != Answer::Lost {
         work.v.located.attempts = 0;
-    } else if !pending.measured {
+    } else if !followed {
         let attempts = work.v.located.attempts.saturating_add(1);
         let pause = work.pause(attempts);
-        work.v.located.attempts = attempts;
-        work.v.located.not_before = Some(work.after(pause));
+        let at = work.after(pause);
+        let located = &mut work.v.located;
+        located.attempts = attempts;
+        located.told = None;
+        located.not_before = Some(located.not_before.map_or(at, |before| before.max(at)));
         return;
     }
     // What was to be told meanwhile is news, even when it is the same place.
@@ -194,7 +232,7 @@ fn ended(work: &mut Work<'_>, pending: Pending, answer: Answer) {
 pub(in crate::agent) fn not_published(work: &mut Work<'_>, id: PublishId) {
     let ours = |pending: &mut Pending| pending.publish == id;
     if let Some(pending) = work.v.located.pending.take_if(ours)
-        && pending.measured
+        && is_followed(work, &pending)
     {
         ended(work, pending, Answer::Lost);
     }

@@ -6,7 +6,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Member, Written, belongs_to_host, configured_info, configured_location, device_info, metadata, names, report, split,
+    Member, NAMED, Written, belongs_to_host, configured_info, configured_location, cut, device_info, metadata, names,
+    receiver, report, split, too_many,
 };
 use crate::agent::Disk;
 use crate::agent::durable::{Change, Durable};
@@ -20,8 +21,6 @@ use crate::protocol::{Malformed, Rc, timestamp};
 
 /// The longest member of `deviceInfo` that is taken, in characters; the configuration has the same limit.
 const INFO_CHARACTERS: usize = 256;
-/// So many names of what cannot be written are told.
-const NAMED: usize = 32;
 
 /// Why nothing of a request is done.
 struct Refusal {
@@ -50,8 +49,10 @@ struct Plan {
     firmware: Option<Firmware>,
     /// Members of `deviceInfo` that the service has wrong.
     wrong: Vec<&'static str>,
-    /// It wrote a location, and there is one that was measured.
+    /// It wrote a location, and the host knows better.
     measured: bool,
+    /// It wrote a location, and that counts.
+    placed: bool,
 }
 
 /// Attributes get these values, all of them or none.
@@ -72,6 +73,9 @@ pub(in crate::agent) fn update(work: &mut Work<'_>, fields: &[FieldValue], asked
 
 /// Every field is looked at before anything is done.
 fn plan(work: &Work<'_>, fields: &[FieldValue]) -> Result<Plan, Refusal> {
+    if let Some(reason) = too_many(fields.len()) {
+        return Err(refusal(Rc::BAD_REQUEST, reason));
+    }
     let writable = |name: &str| match split(name) {
         None => false,
         Some((_, None)) => true,
@@ -79,8 +83,8 @@ fn plan(work: &Work<'_>, fields: &[FieldValue]) -> Result<Plan, Refusal> {
         Some(("deviceInfo", Some(member))) => DeviceInfo::MEMBERS.contains(&member),
         Some(_) => super::read(work, name).is_some(),
     };
-    let unknown = fields.iter().map(|field| &field.field);
-    let unknown: Vec<_> = unknown.filter(|name| !writable(name)).take(NAMED).cloned().collect();
+    let unknown = fields.iter().map(|field| field.field.as_str());
+    let unknown: Vec<_> = unknown.filter(|name| !writable(name)).take(NAMED).map(cut).collect();
     if !unknown.is_empty() {
         let reason = format!("this device has no attribute {} that can be updated", names(&unknown));
         return Err(Refusal {
@@ -99,6 +103,7 @@ fn plan(work: &Work<'_>, fields: &[FieldValue]) -> Result<Plan, Refusal> {
         firmware: None,
         wrong: Vec::new(),
         measured: false,
+        placed: false,
     };
     for (at, field) in fields.iter().enumerate() {
         let twice = |other: &FieldValue| overlap(&other.field, &field.field);
@@ -234,10 +239,11 @@ impl Plan {
         let measured = location.measured_date_time.as_deref().and_then(timestamp::parse);
         location.measured_date_time = measured.and_then(timestamp::format_ms);
         location.extra = Map::new();
-        if work.v.located.measured().is_some() {
+        if work.v.located.measured().is_some() && receiver::is_alive(work) {
             self.measured = true;
             return Ok(());
         }
+        self.placed = true;
         let (said, over) = (Value::from(location.to_object()), configured_location(&work.settings));
         let differs = over.as_ref() != Some(&said);
         let member = Member::new(Some(said), over.as_ref()).or_same(self.written.location.as_ref());
@@ -256,8 +262,15 @@ fn carry_out(work: &mut Work<'_>, plan: Plan) {
     if plan.written != old {
         let text = format!("the service has written {}", names(&changed(&old, &plan.written)));
         work.say(Level::Info, Topic::Attributes, text);
-        observation::by_service(work, |work| work.change(Change::Written(plan.written)));
     }
+    observation::by_service(work, |work| {
+        if plan.written != old {
+            work.change(Change::Written(plan.written));
+        }
+        if plan.placed {
+            report::placed(work);
+        }
+    });
     if let Some(described) = plan.firmware {
         firmware::describe(work, described);
     }

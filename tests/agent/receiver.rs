@@ -178,3 +178,76 @@ fn a_service_that_does_not_know_the_device_any_more_is_told_the_location_anew_on
         assert_eq!(told(&driver), [48.0]);
     }
 }
+
+/// The session says that the broker does not take the last publish.
+fn broker_refuses(driver: &mut Driver) {
+    let id = driver.published.last().unwrap().0;
+    driver.event(Event::PublishRefused(id));
+}
+
+#[test]
+fn a_location_that_the_broker_ends_the_connection_for_is_followed_by_none_for_an_hour() {
+    for settings in [tracked(), fixed()] {
+        let mut driver = managed(settings.clone());
+        let measured = settings.tracking.is_some();
+        // It drives, and each minute would be told.
+        let drive = |driver: &mut Driver, minutes: u32| {
+            for _ in 0..minutes {
+                driver.pass(s(60));
+                let seconds = driver.now.boottime.as_secs_f64();
+                measures(driver, 48.0 + seconds * 1e-4);
+            }
+        };
+        if measured {
+            drive(&mut driver, 1);
+        } else {
+            driver.event(Event::Configured(Box::new(Settings {
+                location: Some(place(50.0)),
+                ..settings.clone()
+            })));
+        }
+        assert_eq!(told(&driver).len(), 1);
+        broker_refuses(&mut driver);
+        drive(&mut driver, 30);
+        driver.event(Event::Disconnected);
+        driver.connect(true);
+        if measured {
+            driver.write("u1", WRONG);
+        }
+        drive(&mut driver, 29);
+        assert_eq!(told(&driver).len(), 1, "measured: {measured}");
+        if measured {
+            let whereabouts = driver.agent.whereabouts(driver.now.boottime);
+            assert!(whereabouts.why.unwrap().contains("broker"));
+            drive(&mut driver, 1);
+            assert_eq!(told(&driver).len(), 2, "the newest");
+            assert!(told(&driver)[1] > told(&driver)[0] + 0.3);
+            broker_refuses(&mut driver);
+            drive(&mut driver, 10);
+            assert_eq!(told(&driver).len(), 2);
+        } else {
+            driver.pass(s(120));
+            assert_eq!(told(&driver), [50.0, 50.0]);
+        }
+    }
+}
+
+#[test]
+fn after_a_reload_a_location_that_the_broker_did_not_take_is_told_again() {
+    for settings in [tracked(), fixed()] {
+        let mut driver = Driver::with(settings.clone());
+        driver.connect(false);
+        driver.answer_manage(200);
+        if settings.tracking.is_some() {
+            measures(&mut driver, 48.0);
+        }
+        broker_refuses(&mut driver);
+        driver.pass(s(60));
+        assert_eq!(told(&driver), [48.0]);
+        driver.event(Event::Configured(Box::new(settings)));
+        assert_eq!(told(&driver), [48.0, 48.0]);
+        driver.answer_location(200);
+        driver.pass(s(60));
+        assert_eq!(told(&driver), [48.0, 48.0]);
+    }
+}

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-use super::report::{located, owes, unmeasured};
+use super::report::{is_barred, located, owes, unmeasured};
 use crate::agent::location::{Answer, Fix, Location};
 use crate::agent::work::Work;
 use crate::protocol::timestamp;
@@ -78,7 +78,8 @@ pub(super) fn due(work: &mut Work<'_>) {
     work.v.receiver.deadline = None;
     work.v.receiver.alive = is_alive(work);
     let Some(tracking) = work.settings.tracking else { return };
-    if !work.v.subscribed || work.v.lifecycle.managed.is_none() || work.v.located.in_flight() > 0 {
+    let hears = work.v.subscribed && work.v.lifecycle.managed.is_some();
+    if !hears || work.v.located.in_flight() > 0 || is_barred(work) {
         return;
     }
     let now = work.now.boottime;
@@ -133,6 +134,9 @@ pub(in crate::agent) fn whereabouts(work: &Work<'_>) -> Whereabouts {
     };
     let unheard = (work.settings.tracking.is_some() && work.v.lifecycle.managed.is_none())
         .then(|| "the service does not manage this device just now".to_owned());
+    let barred = is_barred(work).then(|| {
+        "the broker ends the connection when it is told a location: check its ACL; it is tried again after an hour, or a reload".to_owned()
+    });
     Whereabouts {
         source: status.as_ref().map_or("none", |status| status.source),
         location: status.map(|status| status.value),
@@ -141,7 +145,7 @@ pub(in crate::agent) fn whereabouts(work: &Work<'_>) -> Whereabouts {
         fix_age_seconds: fix.map(|(_, age)| age.as_secs()),
         reported: reported.as_ref().map(|(told, _)| told.to_object()),
         reported_age_seconds: reported.map(|(_, age)| age.as_secs()),
-        why: unheard.or(why),
+        why: unheard.or(barred).or(why),
         trouble: work.v.receiver.trouble.clone(),
     }
 }

@@ -251,3 +251,55 @@ fn after_a_reload_a_location_that_the_broker_did_not_take_is_told_again() {
         assert_eq!(told(&driver), [48.0, 48.0]);
     }
 }
+
+#[test]
+fn other_decimals_count_at_once_for_what_is_shown_and_with_the_next_report_for_the_service() {
+    let exact = |decimals| {
+        with(Tracking {
+            decimals,
+            ..Tracking::default()
+        })
+    };
+    let mut driver = managed(exact(5));
+    measures(&mut driver, 48.123_456_7);
+    driver.answer_location(200);
+    driver.request("observe", "o1", r#","d":{"fields":["location.latitude"]}"#);
+    for (decimals, latitude) in [(2, 48.12), (7, 48.123_456_7)] {
+        let before = told(&driver).len();
+        driver.event(Event::Configured(Box::new(exact(decimals))));
+        assert_eq!(read(&driver, "location.latitude"), json!(latitude));
+        let shown = driver.agent.status().location.unwrap();
+        assert_eq!(shown.value["latitude"], latitude);
+        assert_eq!(driver.answer_notifies(200).last(), Some(&json!(latitude)));
+        if told(&driver).len() == before {
+            driver.pass(s(60));
+        }
+        assert_eq!(told(&driver)[before..], [latitude], "it has not moved");
+        driver.answer_location(200);
+        measures(&mut driver, 48.123_456_7);
+        driver.pass(s(100));
+        assert_eq!(told(&driver).len(), before + 1);
+    }
+    // A reload that changes nothing of it tells nothing.
+    let before = told(&driver).len();
+    measures(&mut driver, 48.123_456_7);
+    driver.event(Event::Configured(Box::new(exact(7))));
+    driver.pass(s(100));
+    assert_eq!(told(&driver).len(), before);
+}
+
+#[test]
+fn a_report_that_was_on_its_way_when_the_decimals_changed_is_followed_by_one() {
+    let exact = |decimals| {
+        with(Tracking {
+            decimals,
+            ..Tracking::default()
+        })
+    };
+    let mut driver = managed(exact(5));
+    measures(&mut driver, 48.123_456_7);
+    driver.event(Event::Configured(Box::new(exact(2))));
+    driver.answer_location(200);
+    driver.pass(s(60));
+    assert_eq!(told(&driver), [48.123_46, 48.12]);
+}

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-use super::report::{is_barred, located, owes, unmeasured};
+use super::report::{is_barred, located, owes, rounded_anew, unmeasured};
 use crate::agent::location::{Answer, Fix, Location};
 use crate::agent::work::Work;
 use crate::protocol::timestamp;
@@ -16,6 +16,8 @@ pub struct Receiver {
     /// Why it has no fix.
     trouble: Option<String>,
     deadline: Option<Duration>,
+    /// The fix that is the measured location, and with how many decimals.
+    measured: Option<(Fix, u8)>,
     /// Whether there was a fix at the last event.
     alive: bool,
 }
@@ -52,9 +54,17 @@ pub(in crate::agent) fn no_fix(work: &mut Work<'_>, reason: &str) {
 }
 
 pub(super) fn configured(work: &mut Work<'_>) {
-    if work.settings.tracking.is_none() {
+    let Some(tracking) = work.settings.tracking else {
         work.v.receiver = Receiver::default();
-        unmeasured(work);
+        return unmeasured(work);
+    };
+    if let Some((fix, decimals)) = work.v.receiver.measured
+        && decimals != tracking.decimals
+    {
+        // It is told so with the next report, and shown so at once.
+        forget(work);
+        work.v.receiver.measured = Some((fix, tracking.decimals));
+        rounded_anew(work, fix.to_wire(tracking.decimals));
     }
 }
 
@@ -84,6 +94,8 @@ pub(super) fn due(work: &mut Work<'_>) {
     }
     let now = work.now.boottime;
     if let Some(location) = work.v.receiver.location.due(&tracking, now) {
+        let newest = work.v.receiver.location.newest();
+        work.v.receiver.measured = newest.map(|fix| (fix, tracking.decimals));
         located(work, &location);
     }
     let deadline = work.v.receiver.location.deadline(&tracking, now);

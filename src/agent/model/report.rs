@@ -82,6 +82,16 @@ pub(super) fn located(work: &mut Work<'_>, location: &Location) {
     located.attempts = 0;
 }
 
+/// The measured location is this now, with other decimals; whoever measures tells it.
+pub(super) fn rounded_anew(work: &mut Work<'_>, location: Location) {
+    let located = &mut work.v.located;
+    if located.measured.is_some() {
+        located.measured = Some(location);
+        located.told = located.measured.clone();
+        located.number += 1;
+    }
+}
+
 /// Where the host was measured to be is nobody's word any more.
 pub(super) fn unmeasured(work: &mut Work<'_>) {
     work.v.located.measured = None;

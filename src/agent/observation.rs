@@ -41,13 +41,24 @@ pub struct Observed {
     pub extra: Map<String, Value>,
 }
 
+/// What a notify tells of one field.
+#[derive(Debug, Clone)]
+struct Told {
+    field: String,
+    /// The value, whole.
+    now: Value,
+    /// What the service had been told before.
+    before: Value,
+    /// How many changes that covers.
+    changes: u32,
+}
+
 /// A notify that the service has not answered.
 #[derive(Debug, Clone)]
 struct Pending {
     publish: PublishId,
     req_id: ReqId,
-    /// What it tells of, whole, and how many changes that covers.
-    told: Vec<(String, Value, u32)>,
+    told: Vec<Told>,
     until: Duration,
 }
 
@@ -247,7 +258,12 @@ pub(super) fn send(work: &mut Work<'_>) {
             field: known.field.clone(),
             value,
         });
-        told.push((known.field.clone(), now, known.changes));
+        told.push(Told {
+            field: known.field.clone(),
+            now,
+            before: known.told.clone(),
+            changes: known.changes,
+        });
     }
     let report = Report::Notify(fields);
     let req_id = work.v.ids.req_id();
@@ -317,9 +333,9 @@ pub(super) fn publish_refused(work: &mut Work<'_>, id: PublishId) -> bool {
     found.is_some()
 }
 
-fn forget(work: &mut Work<'_>, told: &[(String, Value, u32)]) {
+fn forget(work: &mut Work<'_>, told: &[Told]) {
     let mut observed = work.d.observed.clone();
-    observed.retain(|known| told.iter().all(|(field, ..)| *field != known.field));
+    observed.retain(|known| told.iter().all(|told| told.field != known.field));
     work.change(Change::Observed(observed));
 }
 
@@ -336,10 +352,12 @@ pub(super) fn answered(work: &mut Work<'_>, response: &Response) -> bool {
         work.v.observation.attempts = 0;
         work.v.observation.refused = false;
         let mut observed = work.d.observed.clone();
-        for (field, told, changes) in pending.told {
-            if let Some(known) = observed.iter_mut().find(|known| known.field == field) {
-                known.changes = known.changes.saturating_sub(changes);
-                known.told = told;
+        for told in pending.told {
+            // What the service wrote or asked for meanwhile is later than what it was told.
+            let same = |known: &&mut Observed| known.field == told.field && known.told == told.before;
+            if let Some(known) = observed.iter_mut().find(same) {
+                known.changes = known.changes.saturating_sub(told.changes);
+                known.told = told.now;
             }
         }
         work.change(Change::Observed(observed));

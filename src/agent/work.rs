@@ -198,7 +198,7 @@ impl<'a> Work<'a> {
         } else if observation::publish_refused(self, id) {
             "the service hears no more of that change"
         } else if model::publish_refused(self, id) {
-            "the service is not told this location"
+            "the next location is told in an hour"
         } else if lifecycle::publish_refused(self, id) {
             "the next attempt to manage is in an hour"
         } else {

@@ -1,6 +1,7 @@
 //! The brain's rules, each as a test on values.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod drive;
 mod driver;
 mod firmware;
 mod golden;

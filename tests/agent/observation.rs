@@ -430,6 +430,34 @@ fn what_changes_again_while_its_notify_is_on_its_way_is_told_after_it_and_what_c
 }
 
 #[test]
+fn what_the_service_writes_while_a_notify_is_on_its_way_is_not_told_back_when_that_is_answered() {
+    let mut driver = observed(r#"{"fields":["metadata","mgmt.firmware.version","mgmt.firmware.state"]}"#);
+    driver.broker_has_all();
+    let mut settings = driver.agent.settings().clone();
+    settings.metadata = json!({"site": "south"}).as_object().cloned();
+    driver.event(Event::Configured(Box::new(settings)));
+    driver.answer_manage(200);
+    assert_eq!(driver.on("notify").len(), 1);
+    driver.write("w1", r#"{"field":"metadata","value":{"site":"north"}}"#);
+    driver.answer_notifies(200);
+    driver.pass(Duration::from_secs(60));
+    assert_eq!(
+        driver.on("notify").len(),
+        1,
+        "it was there first, and the service knows"
+    );
+    // Firmware: what changes after the service has written counts, whatever the notify before covered.
+    let mut driver = whole();
+    download(&mut driver, lost());
+    assert_eq!(driver.on("notify").len(), 1);
+    driver.describe("w2", "3.0");
+    download(&mut driver, lost());
+    let told = driver.answer_notifies(200);
+    let last = told.last().unwrap();
+    assert_eq!((told.len() > 1, &last["updateStatus"]), (true, &json!(3)), "{told:?}");
+}
+
+#[test]
 fn one_observe_has_at_most_64_fields_and_unknown_names_come_back_cut() {
     let mut driver = Driver::managed();
     let fields = |count: usize, name: &str| {

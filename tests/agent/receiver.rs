@@ -178,3 +178,128 @@ fn a_service_that_does_not_know_the_device_any_more_is_told_the_location_anew_on
         assert_eq!(told(&driver), [48.0]);
     }
 }
+
+/// The session says that the broker does not take the last publish.
+fn broker_refuses(driver: &mut Driver) {
+    let id = driver.published.last().unwrap().0;
+    driver.event(Event::PublishRefused(id));
+}
+
+#[test]
+fn a_location_that_the_broker_ends_the_connection_for_is_followed_by_none_for_an_hour() {
+    for settings in [tracked(), fixed()] {
+        let mut driver = managed(settings.clone());
+        let measured = settings.tracking.is_some();
+        // It drives, and each minute would be told.
+        let drive = |driver: &mut Driver, minutes: u32| {
+            for _ in 0..minutes {
+                driver.pass(s(60));
+                let seconds = driver.now.boottime.as_secs_f64();
+                measures(driver, 48.0 + seconds * 1e-4);
+            }
+        };
+        if measured {
+            drive(&mut driver, 1);
+        } else {
+            driver.event(Event::Configured(Box::new(Settings {
+                location: Some(place(50.0)),
+                ..settings.clone()
+            })));
+        }
+        assert_eq!(told(&driver).len(), 1);
+        broker_refuses(&mut driver);
+        drive(&mut driver, 30);
+        driver.event(Event::Disconnected);
+        driver.connect(true);
+        if measured {
+            driver.write("u1", WRONG);
+        }
+        drive(&mut driver, 29);
+        assert_eq!(told(&driver).len(), 1, "measured: {measured}");
+        if measured {
+            let whereabouts = driver.agent.whereabouts(driver.now.boottime);
+            assert!(whereabouts.why.unwrap().contains("broker"));
+            drive(&mut driver, 1);
+            assert_eq!(told(&driver).len(), 2, "the newest");
+            assert!(told(&driver)[1] > told(&driver)[0] + 0.3);
+            broker_refuses(&mut driver);
+            drive(&mut driver, 10);
+            assert_eq!(told(&driver).len(), 2);
+        } else {
+            driver.pass(s(120));
+            assert_eq!(told(&driver), [50.0, 50.0]);
+        }
+    }
+}
+
+#[test]
+fn after_a_reload_a_location_that_the_broker_did_not_take_is_told_again() {
+    for settings in [tracked(), fixed()] {
+        let mut driver = Driver::with(settings.clone());
+        driver.connect(false);
+        driver.answer_manage(200);
+        if settings.tracking.is_some() {
+            measures(&mut driver, 48.0);
+        }
+        broker_refuses(&mut driver);
+        driver.pass(s(60));
+        assert_eq!(told(&driver), [48.0]);
+        driver.event(Event::Configured(Box::new(settings)));
+        assert_eq!(told(&driver), [48.0, 48.0]);
+        driver.answer_location(200);
+        driver.pass(s(60));
+        assert_eq!(told(&driver), [48.0, 48.0]);
+    }
+}
+
+#[test]
+fn other_decimals_count_at_once_for_what_is_shown_and_with_the_next_report_for_the_service() {
+    let exact = |decimals| {
+        with(Tracking {
+            decimals,
+            ..Tracking::default()
+        })
+    };
+    let mut driver = managed(exact(5));
+    measures(&mut driver, 48.123_456_7);
+    driver.answer_location(200);
+    driver.request("observe", "o1", r#","d":{"fields":["location.latitude"]}"#);
+    for (decimals, latitude) in [(2, 48.12), (7, 48.123_456_7)] {
+        let before = told(&driver).len();
+        driver.event(Event::Configured(Box::new(exact(decimals))));
+        assert_eq!(read(&driver, "location.latitude"), json!(latitude));
+        let shown = driver.agent.status().location.unwrap();
+        assert_eq!(shown.value["latitude"], latitude);
+        assert_eq!(driver.answer_notifies(200).last(), Some(&json!(latitude)));
+        if told(&driver).len() == before {
+            driver.pass(s(60));
+        }
+        assert_eq!(told(&driver)[before..], [latitude], "it has not moved");
+        driver.answer_location(200);
+        measures(&mut driver, 48.123_456_7);
+        driver.pass(s(100));
+        assert_eq!(told(&driver).len(), before + 1);
+    }
+    // A reload that changes nothing of it tells nothing.
+    let before = told(&driver).len();
+    measures(&mut driver, 48.123_456_7);
+    driver.event(Event::Configured(Box::new(exact(7))));
+    driver.pass(s(100));
+    assert_eq!(told(&driver).len(), before);
+}
+
+#[test]
+fn a_report_that_was_on_its_way_when_the_decimals_changed_is_followed_by_one() {
+    let exact = |decimals| {
+        with(Tracking {
+            decimals,
+            ..Tracking::default()
+        })
+    };
+    let mut driver = managed(exact(5));
+    measures(&mut driver, 48.123_456_7);
+    driver.event(Event::Configured(Box::new(exact(2))));
+    driver.answer_location(200);
+    driver.pass(s(60));
+    assert_eq!(told(&driver), [48.123_46, 48.12]);
+}

@@ -98,7 +98,7 @@ impl Fix {
     }
 
     /// As the service is told: the coordinates rounded, the accuracy with the error that this makes.
-    fn to_wire(self, decimals: u8) -> Wire {
+    pub(super) fn to_wire(self, decimals: u8) -> Wire {
         let tenths_up = |metres: f64| (metres * 10.0).ceil() / 10.0;
         Wire {
             latitude: rounded(self.latitude, decimals),
@@ -232,6 +232,11 @@ impl Location {
     pub fn is_alive(&self, settings: &Settings, now: Duration) -> bool {
         let fresh = |held: Held| now.saturating_sub(held.at) <= settings.lifetime();
         self.lost.is_none() && self.held.is_some_and(fresh)
+    }
+
+    /// The newest fix that is believed.
+    pub fn newest(&self) -> Option<Fix> {
+        self.held.map(|held| held.fix)
     }
 
     /// Whether a report waits for its answer.

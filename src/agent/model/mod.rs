@@ -168,6 +168,7 @@ fn at<'a>(object: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
 /// word counts again.
 pub(super) fn configured(work: &mut Work<'_>) {
     receiver::configured(work);
+    report::configured(work);
     let mut written = work.d.written.clone();
     let mut over = Vec::new();
     let settings = &work.settings;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-use super::report::{located, owes, unmeasured};
+use super::report::{is_barred, located, owes, rounded_anew, unmeasured};
 use crate::agent::location::{Answer, Fix, Location};
 use crate::agent::work::Work;
 use crate::protocol::timestamp;
@@ -16,6 +16,8 @@ pub struct Receiver {
     /// Why it has no fix.
     trouble: Option<String>,
     deadline: Option<Duration>,
+    /// The fix that is the measured location, and with how many decimals.
+    measured: Option<(Fix, u8)>,
     /// Whether there was a fix at the last event.
     alive: bool,
 }
@@ -52,9 +54,17 @@ pub(in crate::agent) fn no_fix(work: &mut Work<'_>, reason: &str) {
 }
 
 pub(super) fn configured(work: &mut Work<'_>) {
-    if work.settings.tracking.is_none() {
+    let Some(tracking) = work.settings.tracking else {
         work.v.receiver = Receiver::default();
-        unmeasured(work);
+        return unmeasured(work);
+    };
+    if let Some((fix, decimals)) = work.v.receiver.measured
+        && decimals != tracking.decimals
+    {
+        // It is told so with the next report, and shown so at once.
+        forget(work);
+        work.v.receiver.measured = Some((fix, tracking.decimals));
+        rounded_anew(work, fix.to_wire(tracking.decimals));
     }
 }
 
@@ -78,11 +88,14 @@ pub(super) fn due(work: &mut Work<'_>) {
     work.v.receiver.deadline = None;
     work.v.receiver.alive = is_alive(work);
     let Some(tracking) = work.settings.tracking else { return };
-    if !work.v.subscribed || work.v.lifecycle.managed.is_none() || work.v.located.in_flight() > 0 {
+    let hears = work.v.subscribed && work.v.lifecycle.managed.is_some();
+    if !hears || work.v.located.in_flight() > 0 || is_barred(work) {
         return;
     }
     let now = work.now.boottime;
     if let Some(location) = work.v.receiver.location.due(&tracking, now) {
+        let newest = work.v.receiver.location.newest();
+        work.v.receiver.measured = newest.map(|fix| (fix, tracking.decimals));
         located(work, &location);
     }
     let deadline = work.v.receiver.location.deadline(&tracking, now);
@@ -133,6 +146,9 @@ pub(in crate::agent) fn whereabouts(work: &Work<'_>) -> Whereabouts {
     };
     let unheard = (work.settings.tracking.is_some() && work.v.lifecycle.managed.is_none())
         .then(|| "the service does not manage this device just now".to_owned());
+    let barred = is_barred(work).then(|| {
+        "the broker ends the connection when it is told a location: check its ACL; it is tried again after an hour, or a reload".to_owned()
+    });
     Whereabouts {
         source: status.as_ref().map_or("none", |status| status.source),
         location: status.map(|status| status.value),
@@ -141,7 +157,7 @@ pub(in crate::agent) fn whereabouts(work: &Work<'_>) -> Whereabouts {
         fix_age_seconds: fix.map(|(_, age)| age.as_secs()),
         reported: reported.as_ref().map(|(told, _)| told.to_object()),
         reported_age_seconds: reported.map(|(_, age)| age.as_secs()),
-        why: unheard.or(why),
+        why: unheard.or(barred).or(why),
         trouble: work.v.receiver.trouble.clone(),
     }
 }

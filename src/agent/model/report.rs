@@ -20,6 +20,8 @@ use crate::protocol::{Rc, Report, ReqId, Response};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// The service is set right at most this often: one that writes what it is told not to does not start a race.
 const SET_RIGHT: Duration = Duration::from_secs(60);
+/// A broker that ends the connection for a location is not tried again for so long: each attempt costs connections.
+const BARRED: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone)]
 struct Pending {
@@ -44,6 +46,8 @@ pub struct Located {
     not_before: Option<Duration>,
     attempts: u32,
     answer: Option<Answer>,
+    /// Until when the broker is not tried with a location.
+    barred: Option<Duration>,
 }
 
 impl Located {
@@ -76,6 +80,16 @@ pub(super) fn located(work: &mut Work<'_>, location: &Location) {
     located.number += 1;
     located.not_before = None;
     located.attempts = 0;
+}
+
+/// The measured location is this now, with other decimals; whoever measures tells it.
+pub(super) fn rounded_anew(work: &mut Work<'_>, location: Location) {
+    let located = &mut work.v.located;
+    if located.measured.is_some() {
+        located.measured = Some(location);
+        located.told = located.measured.clone();
+        located.number += 1;
+    }
 }
 
 /// Where the host was measured to be is nobody's word any more.
@@ -136,6 +150,7 @@ pub(in crate::agent) fn forget(work: &mut Work<'_>) {
     let measured = measured.filter(|_| super::receiver::is_alive(work));
     work.v.located = Located {
         measured,
+        barred: work.v.located.barred,
         ..Located::default()
     };
 }
@@ -144,8 +159,13 @@ fn may_send(work: &Work<'_>) -> bool {
     work.v.located.pending.is_none() && work.v.lifecycle.managed.is_some() && work.may_publish() && news(work).is_some()
 }
 
+fn not_before(work: &Work<'_>) -> Option<Duration> {
+    let located = &work.v.located;
+    located.not_before.max(located.barred)
+}
+
 pub(in crate::agent) fn send(work: &mut Work<'_>) {
-    if !may_send(work) || work.v.located.not_before.is_some_and(|at| work.now.boottime < at) {
+    if !may_send(work) || not_before(work).is_some_and(|at| work.now.boottime < at) {
         return;
     }
     let Some(location) = news(work).cloned() else { return };
@@ -180,6 +200,8 @@ pub(in crate::agent) fn due(work: &mut Work<'_>) {
     {
         ended(work, pending, Answer::Lost);
     }
+    let over = |at: &mut Duration| work.now.boottime >= *at;
+    work.v.located.barred.take_if(over);
     super::receiver::due(work);
 }
 
@@ -194,7 +216,7 @@ fn own_deadline(work: &Work<'_>) -> Option<Duration> {
     let located = &work.v.located;
     match &located.pending {
         Some(pending) => Some(pending.until).filter(|_| work.v.subscribed),
-        None => located.not_before.filter(|_| may_send(work)),
+        None => not_before(work).filter(|_| may_send(work)),
     }
 }
 
@@ -238,15 +260,33 @@ pub(in crate::agent) fn not_published(work: &mut Work<'_>, id: PublishId) {
     }
 }
 
-/// The broker does not take it, again and again.
+/// Whether the broker is not tried with a location just now.
+pub(super) fn is_barred(work: &Work<'_>) -> bool {
+    work.v.located.barred.is_some()
+}
+
+/// The configuration was read: somebody may have done something about the broker, too.
+pub(super) fn configured(work: &mut Work<'_>) {
+    work.v.located.barred = None;
+}
+
+/// The broker ends the connection for it, again and again: that is no word of the service, and the next one would fare
+/// no better.
 pub(in crate::agent) fn publish_refused(work: &mut Work<'_>, id: PublishId) -> bool {
     let ours = |pending: &mut Pending| pending.publish == id;
-    let found = work.v.located.pending.take_if(ours);
-    let refused = found.is_some();
-    if let Some(pending) = found {
-        ended(work, pending, Answer::Refused);
+    let Some(pending) = work.v.located.pending.take_if(ours) else {
+        return false;
+    };
+    if is_followed(work, &pending) {
+        super::receiver::ended(work, Answer::Lost);
     }
-    refused
+    let until = work.after(BARRED);
+    let located = &mut work.v.located;
+    located.answer = Some(Answer::Refused);
+    located.told = None;
+    located.attempts = 0;
+    located.barred = Some(until);
+    true
 }
 
 /// True when the response was to a location of ours.

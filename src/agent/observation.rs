@@ -248,6 +248,10 @@ pub(super) fn send(work: &mut Work<'_>) {
         let Some(now) = changed(work, known) else {
             continue;
         };
+        if work.v.observation.refused && !fields.is_empty() {
+            // Which of several the service did not want shows one by one.
+            break;
+        }
         let value = news(known, &now);
         bytes += size(&value);
         if bytes > MAX_VALUES && !fields.is_empty() {

@@ -398,3 +398,39 @@ fn a_fix_that_is_too_old_to_be_told_does_not_keep_the_agent_awake() {
         driver.now
     );
 }
+
+#[test]
+fn a_field_that_the_service_does_not_observe_takes_no_other_with_it() {
+    let mut driver = managed(fixed());
+    driver.request(
+        "observe",
+        "o1",
+        r#","d":{"fields":["deviceInfo.description","location"]}"#,
+    );
+    let mut elsewhere = Settings {
+        location: Some(place(49.0)),
+        ..fixed()
+    };
+    elsewhere.configured_info.description = Some("new".to_owned());
+    driver.event(Event::Configured(Box::new(elsewhere)));
+    driver.answer_manage(200);
+    let mut notified = Vec::new();
+    for rc in [404, 404, 200] {
+        driver.broker_has_all();
+        driver.pass(Duration::from_secs(31));
+        let notify = (*driver.on("notify").last().unwrap()).clone();
+        notified.push(notify["d"]["fields"].as_array().unwrap().len());
+        driver.receive(
+            "iotdm-1/response",
+            &json!({"rc": rc, "reqId": notify["reqId"]}).to_string(),
+        );
+    }
+    assert_eq!(notified, [2, 1, 1], "what is refused together is told one by one");
+    let observed: Vec<_> = driver
+        .on_disk()
+        .observed
+        .iter()
+        .map(|known| known.field.clone())
+        .collect();
+    assert_eq!(observed, ["location"]);
+}

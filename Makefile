@@ -16,7 +16,10 @@ check: deps ## the quick part of the tests: format, lints, unit and documentatio
 	scripts/stages check
 
 test: deps-machine ## everything
-	scripts/stages check deb simulation machine parts gateway
+	scripts/stages check deb machine simulation parts gateway
+
+bench: deps ## speed and memory: a download beside curl, the journal beside journalctl, a storm of errors; by hand
+	cargo bench --bench download --bench journal --bench storm
 
 deb: deps ## the Debian package: build/iotdm-agent.deb
 	scripts/deb $(DEB_PROFILE)
@@ -31,4 +34,4 @@ clean: ## remove what was built (the cached Debian images stay)
 	cargo clean
 	rm -rf build
 
-.PHONY: help demo demo-machine check test deb deps deps-machine clean
+.PHONY: help demo demo-machine check test bench deb deps deps-machine clean

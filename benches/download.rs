@@ -1,6 +1,8 @@
 //! A download against `curl -s URL | tee FILE | sha256sum` and `sync FILE`, in turns, over loopback; and the memory
 //! that it takes. By hand: `cargo bench --bench download`. Needs curl, and 3 GiB of disk below the target folder.
 //!
+//! Fails when it is slower than 0.9 of the pipe, or its memory grows with the size.
+//!
 //! Each run is a process of its own; the server is another one, which sends the same block again and again.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -65,16 +67,20 @@ fn compare() {
     let our = pace(&mut ours);
     println!("curl | tee | sha256sum; sync:");
     let their = pace(&mut theirs);
-    println!("ratio {:.2}", our / their);
+    let ratio = our / their;
+    println!("ratio {ratio:.2}");
 
-    for size in [64 * MIB, 2048 * MIB] {
+    let peaks = [64 * MIB, 2048 * MIB].map(|size| {
         let file = folder.path().join("bundle");
         let (took, peak) = our_time(&uri(size), &file);
         println!("{} MiB: {took:.2?}, peak resident memory {peak} kB", size / MIB);
         std::fs::remove_file(&file).unwrap();
-    }
+        peak
+    });
     server.kill().unwrap();
     server.wait().unwrap();
+    assert!(ratio >= 0.9, "slower than 0.9 of the pipe's speed");
+    assert!(peaks[1] < peaks[0] + 2048, "memory grows with the size: {peaks:?} kB");
 }
 
 fn itself(arguments: &[&str]) -> Child {

@@ -1,13 +1,17 @@
 //! `iotdm-agent`, the daemon and its local commands.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser, Subcommand};
 use iotdm::config::DEFAULT_PATH;
 use iotdm::daemon::check::{self, Finding, Severity};
-use iotdm::daemon::{Environment, firmware_in_words, location_in_words, readable, run, start_logging};
+use iotdm::daemon::{
+    Environment, diagnostics_in_words, firmware_in_words, location_in_words, readable, run, start_logging,
+};
 use iotdm::local::{self, ClientError, Reply, Request};
 use serde_json::Value;
 
@@ -44,6 +48,42 @@ enum Command {
     },
     /// Take the device out of management, for good: it stays out after a restart, until manage
     Unmanage(Asked),
+    /// Log entries and error codes at the service, for scripts on this host
+    Diag {
+        #[command(subcommand)]
+        command: Diag,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Diag {
+    /// Tell the service a log entry. Done as soon as it is written down here; it is sent when the service is reached
+    AddLog {
+        /// 0 information, 1 warning, 2 error
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
+        severity: u8,
+        /// A file that goes with it, at most 64 KiB; - for standard input
+        #[arg(long, value_name = "FILE")]
+        data: Option<PathBuf>,
+        /// What happened
+        text: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Have the service forget this device's log entries
+    ClearLogs(Asked),
+    /// Tell the service an error code, which holds until clear-errors
+    AddError {
+        /// A number of your own, 1 to 2147483647 without 9000 to 9099
+        #[arg(allow_negative_numbers = true)]
+        code: i64,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Take back what add-error added. Codes that hold for another reason are told the service anew
+    ClearErrors(Asked),
+    /// Show what is told of the journal, what waits, and what was held back
+    Status(Asked),
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +149,7 @@ fn main() -> ExitCode {
         Command::Manage(asked) => runtime.block_on(asked_of_the_agent(Request::Manage, &asked, &environment)),
         Command::Firmware { command } => runtime.block_on(firmware(command, &environment)),
         Command::Unmanage(asked) => runtime.block_on(asked_of_the_agent(Request::Unmanage, &asked, &environment)),
+        Command::Diag { command } => runtime.block_on(diag(command, &environment)),
     }
 }
 
@@ -120,9 +161,58 @@ async fn asked_of_the_agent(request: Request, asked: &Asked, environment: &Envir
         |value| match request {
             Request::Status => readable(value).trim_end().to_owned(),
             Request::Location => location_in_words(value),
+            Request::DiagStatus => diagnostics_in_words(value),
             request => done(&request, value),
         },
     )
+}
+
+async fn diag(command: Diag, environment: &Environment) -> ExitCode {
+    let (request, asked) = match command {
+        Diag::AddLog {
+            severity,
+            data,
+            text,
+            asked,
+        } => {
+            let data = match data.as_deref().map(attached).transpose() {
+                Ok(data) => data.map(|bytes| STANDARD.encode(bytes)),
+                Err(reason) => return failed(&reason),
+            };
+            let message = text;
+            (
+                Request::DiagAddLog {
+                    severity,
+                    message,
+                    data,
+                },
+                asked,
+            )
+        }
+        Diag::ClearLogs(asked) => (Request::DiagClearLogs, asked),
+        Diag::AddError { code, asked } => (Request::DiagAddError { code }, asked),
+        Diag::ClearErrors(asked) => (Request::DiagClearErrors, asked),
+        Diag::Status(asked) => (Request::DiagStatus, asked),
+    };
+    asked_of_the_agent(request, &asked, environment).await
+}
+
+/// The file that goes with a log entry, `-` for standard input.
+fn attached(file: &Path) -> Result<Vec<u8>, String> {
+    const MOST: u64 = 64 * 1024;
+    let mut bytes = Vec::new();
+    let read = match file.to_str() {
+        Some("-") => io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes),
+        _ => std::fs::File::open(file).and_then(|opened| opened.take(MOST + 1).read_to_end(&mut bytes)),
+    };
+    match read {
+        Ok(_) if bytes.len() as u64 > MOST => Err(format!(
+            "{} is larger than 64 KiB: nothing was sent. Cut it, or compress it",
+            file.display()
+        )),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+    }
 }
 
 async fn firmware(command: Firmware, environment: &Environment) -> ExitCode {
@@ -204,10 +294,10 @@ async fn checked(asked: &Asked, environment: &Environment) -> ExitCode {
         },
         Ok(Reply::Failed(reason)) => return failed(&reason),
         Err(ClientError::NotRunning(_)) => {
-            if let Err(reason) = become_the_service() {
+            if let Err(reason) = check::become_the_service() {
                 return failed(&reason);
             }
-            look(&asked.config.config, environment).await
+            check::alone(&asked.config.config, environment).await
         }
         Err(error) => return failed(&error.to_string()),
     };
@@ -225,37 +315,6 @@ async fn checked(asked: &Asked, environment: &Environment) -> ExitCode {
         ExitCode::SUCCESS if worst < Severity::Error => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
-}
-
-async fn look(config: &Path, environment: &Environment) -> Vec<Finding> {
-    let mut settings = None;
-    let mut findings = check::host(config, environment, Some(&mut settings)).await;
-    if let Some(settings) = settings {
-        findings.push(check::broker(&settings).await);
-    }
-    findings
-}
-
-/// Root looks as the service's user would, or what it finds would say nothing about the service.
-fn become_the_service() -> Result<(), String> {
-    const USER: &str = "iotdm-agent";
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let user = match nix::unistd::User::from_name(USER) {
-        Ok(Some(user)) => user,
-        Ok(None) => {
-            return Err(format!(
-                "there is no user {USER}: install the package, or run check as the user that runs the agent"
-            ));
-        }
-        Err(error) => return Err(format!("the user {USER} cannot be looked up: {error}")),
-    };
-    let name = std::ffi::CString::new(USER).map_err(|error| error.to_string())?;
-    nix::unistd::initgroups(&name, user.gid)
-        .and_then(|()| nix::unistd::setgid(user.gid))
-        .and_then(|()| nix::unistd::setuid(user.uid))
-        .map_err(|error| format!("becoming the user {USER} failed: {error}"))
 }
 
 fn written(findings: &[Finding]) -> String {

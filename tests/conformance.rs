@@ -33,8 +33,7 @@ const AREAS: &[(&str, usize)] = &[
 
 /// Areas, or single rows of one, in which nothing of priority 1 and 2 may wait for a later version.
 const FINISHED: &[&str] = &[
-    "CON", "SUB", "TOP", "ENV", "MNG", "UNM", "REB", "RST", "OBS", "FWD", "FWU", "FWS", "SVC", "UPD-01", "UPD-03",
-    "UPD-05",
+    "CON", "SUB", "TOP", "ENV", "MNG", "UNM", "LOC", "DIA", "UPD", "OBS", "REB", "RST", "FWD", "FWU", "FWS", "SVC",
 ];
 
 #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+use super::diagnostics::{Codes, Kept, Snapshot};
 use super::firmware::record::{Firmware, Update};
 use super::handled::{Answer, Handled, Key, Other};
 use super::model::Written;
@@ -14,7 +15,7 @@ use super::observation::Observed;
 use super::reset::record::Reset;
 
 /// Whether the device is to be managed. Survives restarts: an unmanaged device sends no manage until it is told to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wish {
     /// Yes.
@@ -24,6 +25,10 @@ pub enum Wish {
     Unmanaging,
     /// No, and the service knows.
     Unmanaged,
+    /// Something that a newer version wrote: kept, and not managed, until a person says what is to be. All that may come
+    /// to stand here beside "managed" is some way of not being that.
+    #[serde(untagged)]
+    Unknown(Value),
 }
 
 /// How far a reboot is.
@@ -88,6 +93,12 @@ pub enum Exclusive {
 /// The durable memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Durable {
+    /// Whose memory this is: the device's client id, `d:org:type:id` or `g:org:type:id`. `None`: an older version's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// At which service: its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Whether the device is to be managed.
     #[serde(default)]
     pub wish: Wish,
@@ -115,6 +126,12 @@ pub struct Durable {
     /// The id of the last report of a factory reset that was told: a crash may come before it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_told: Option<String>,
+    /// The boot in which the service last answered a manage: for the trial of new firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_in: Option<String>,
+    /// What was taken of the journal, and what the service was told of error codes.
+    #[serde(default, skip_serializing_if = "Kept::is_empty")]
+    pub diagnostics: Kept,
     /// What this version does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -123,6 +140,15 @@ pub struct Durable {
 /// A change of the durable memory. Changes that the disk refused are kept, and tried again.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
+    /// The memory belongs to this device, at this service.
+    BelongsTo {
+        /// See [`Durable::identity`].
+        identity: String,
+        /// See [`Durable::service`].
+        service: String,
+    },
+    /// It belonged to another device: what that one was asked is forgotten, and that it was not to be managed.
+    AnotherDevice,
     /// The device is to be managed, or not.
     Wish(Wish),
     /// A reboot began, went on, or ended. During an update it is the update's.
@@ -133,6 +159,8 @@ pub enum Change {
     Reset(Option<Reset>),
     /// The report with this id was told.
     ResetTold(String),
+    /// The service has answered in the boot with this id.
+    Reached(String),
     /// `mgmt.firmware` has changed.
     Firmware(Firmware),
     /// What the service observes, or what it was told of it.
@@ -149,6 +177,10 @@ pub enum Change {
     Delivered(Key, crate::protocol::Rc),
     /// See [`Durable::short_boots`].
     ShortBoots(u32),
+    /// The journal was taken up to here, and that much is counted.
+    Journal(Box<Snapshot>),
+    /// Error codes were added, told or cleared.
+    Codes(Codes),
 }
 
 impl Durable {
@@ -190,10 +222,35 @@ impl Durable {
         }
     }
 
+    fn another_device(&mut self) {
+        self.wish = Wish::Managed;
+        self.handled.clear();
+        self.others.clear();
+        self.written = Written::default();
+        // What is under way goes on, and answers nobody.
+        let reboot = match &mut self.exclusive {
+            Some(Exclusive::Reboot { reboot }) => Some(reboot),
+            Some(Exclusive::Update { update }) => update.reboot.as_mut(),
+            Some(Exclusive::Reset { reset }) => {
+                reset.requests.clear();
+                None
+            }
+            Some(Exclusive::Unknown(_)) | None => None,
+        };
+        if let Some(reboot) = reboot {
+            reboot.requests.clear();
+        }
+    }
+
     /// Makes a change.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Wish(wish) => self.wish = *wish,
+            Change::BelongsTo { identity, service } => {
+                self.identity = Some(identity.clone());
+                self.service = Some(service.clone());
+            }
+            Change::AnotherDevice => self.another_device(),
+            Change::Wish(wish) => self.wish = wish.clone(),
             Change::Reboot(reboot) => match &mut self.exclusive {
                 Some(Exclusive::Update { update }) => update.reboot = reboot.clone(),
                 exclusive => *exclusive = reboot.clone().map(|reboot| Exclusive::Reboot { reboot }),
@@ -205,6 +262,7 @@ impl Durable {
                 self.exclusive = reset.clone().map(|reset| Exclusive::Reset { reset });
             }
             Change::ResetTold(id) => self.reset_told = Some(id.clone()),
+            Change::Reached(boot_id) => self.reached_in = Some(boot_id.clone()),
             Change::Firmware(firmware) => self.firmware = firmware.clone(),
             Change::Observed(observed) => self.observed = observed.clone(),
             Change::Written(written) => self.written = written.clone(),
@@ -213,6 +271,8 @@ impl Durable {
             Change::Answer(key, answer) => super::handled::answer(&mut self.handled, key, answer),
             Change::Delivered(key, rc) => super::handled::delivered(&mut self.handled, key, *rc),
             Change::ShortBoots(count) => self.short_boots = *count,
+            Change::Journal(snapshot) => self.diagnostics.journal = (**snapshot).clone(),
+            Change::Codes(codes) => self.diagnostics.codes = codes.clone(),
         }
     }
 }
@@ -289,6 +349,49 @@ mod tests {
         newer["exclusive"]["reset"]["phase"] = "rehearsing".into();
         let durable = Durable::from_json(newer.to_string().as_bytes()).unwrap();
         assert!(matches!(durable.exclusive, Some(Exclusive::Unknown(_))));
+    }
+
+    #[test]
+    fn a_word_of_a_newer_version_costs_nothing_else_and_is_kept_wherever_a_word_stands() {
+        let words = serde_json::json!({
+            "wish": "managed",
+            "exclusive": null,
+            "handled": [{"key": {"op": "reboot", "hash": "00"}, "req_id": "a", "answer": {"rc": 202}, "delivered": true}],
+            "short_boots": 1,
+        });
+        let reboot = serde_json::json!({"phase": "asked", "boot_id": "b", "asked_ms": 1, "requests": []});
+        let reset =
+            serde_json::json!({"phase": "starting", "boot_id": "b", "asked_ms": 1, "reports": true, "requests": []});
+        let update = serde_json::json!({
+            "phase": "installed", "boot_id": "b", "from_slot": "A", "to_slot": "B", "transaction": "t",
+            "failed_before": [], "service_reached": false, "boots": 0, "service_answered": false,
+            "reboot": reboot, "starts": 1,
+        });
+        for (name, value, word) in [
+            ("none", Value::Null, "/wish"),
+            ("reboot", reboot.clone(), "/exclusive/reboot/phase"),
+            ("reset", reset, "/exclusive/reset/phase"),
+            ("update", update.clone(), "/exclusive/update/phase"),
+            ("update", update, "/exclusive/update/reboot/phase"),
+        ] {
+            let mut newer = words.clone();
+            if name != "none" {
+                newer["exclusive"] = serde_json::json!({ name: value });
+            }
+            let known = Durable::from_json(newer.to_string().as_bytes()).unwrap();
+            assert!(
+                !matches!(known.exclusive, Some(Exclusive::Unknown(_))),
+                "{word}: known without the word"
+            );
+            *newer.pointer_mut(word).unwrap() = "from-a-newer-version".into();
+            let mut durable =
+                Durable::from_json(newer.to_string().as_bytes()).unwrap_or_else(|error| panic!("{word}: {error}"));
+            assert_eq!((&durable.handled, durable.short_boots), (&known.handled, 1), "{word}");
+            durable.apply(&Change::ShortBoots(2));
+            let again: Value = serde_json::from_slice(&durable.to_json()).unwrap();
+            assert_eq!(again.pointer(word), newer.pointer(word), "{word}");
+            assert_eq!(again["exclusive"], newer["exclusive"], "{word}");
+        }
     }
 
     #[test]

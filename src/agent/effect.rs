@@ -172,6 +172,14 @@ pub enum Effect {
     Discard,
     /// Look whether the host can be reset: `ResetSurveyed` follows, within half a minute.
     SurveyReset(OpId),
+    /// The reset's unit may have a job, from before a restart of the agent: `ResetEnded` follows when it has ended, or when it
+    /// has not within the limit. Nothing is started.
+    FollowReset {
+        /// To tell the end by.
+        op: OpId,
+        /// No longer than this.
+        limit: std::time::Duration,
+    },
     /// Read what the last reset has left: `ResetReported` follows. Where a report is there, the wipe has come to its end;
     /// should the power have been cut before it could remove the wish that the report answers, that is made up for.
     ReadResetReport(OpId),
@@ -180,6 +188,8 @@ pub enum Effect {
     /// The reset has come to its end without wiping anything: what was left for the next boot is taken back, so that a
     /// later reboot does not wipe what the service was told is untouched. Nothing to do where nothing was left.
     WithdrawReset,
+    /// This batch of the journal is taken: the next one may come.
+    JournalTaken(u64),
     /// Answer a local command.
     Reply(CommandId, Reply),
     /// Write a line to the log.

@@ -1,10 +1,12 @@
 //! What happens to the brain.
 
 use super::Settings;
+use super::diagnostics::{DiagCommand, Entry, Gap};
 use super::effect::{AckId, CommandId, OpId, OweId, PublishId};
 use super::location::Fix;
 use crate::protocol::firmware::UpdateStatus;
 use crate::protocol::rc::Rc;
+use std::collections::BTreeSet;
 
 /// A message as the broker delivered it.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +92,9 @@ pub struct Slot {
     pub transaction: Option<String>,
     /// Different after every installation that was written to its end.
     pub installed: Option<String>,
+    /// Whether the boot loader takes it at the next boot. Not every boot loader says so, and it is asked only after an
+    /// installation.
+    pub boots_next: Option<bool>,
 }
 
 /// What a survey of the host found.
@@ -128,9 +133,19 @@ pub enum DownloadEnd {
 pub enum InstallEnd {
     /// The other slot is written and boots next.
     Done,
-    /// It is not, and the slot that runs boots next.
+    /// RAUC never began: the slots and the boot loader are as they were.
+    Refused {
+        /// 2 to 6.
+        status: UpdateStatus,
+        /// Why, in words; RAUC's own, where there are any.
+        message: String,
+        /// Whether the same image may be tried again.
+        again: bool,
+    },
+    /// RAUC began and says that it failed. How far it came, the slots tell: what fails after the writing (a `post-install`
+    /// handler) leaves a slot that is written and boots next.
     Failed {
-        /// 2, 4 or 5.
+        /// 2 or 5.
         status: UpdateStatus,
         /// Why, in words; RAUC's own, where there are any.
         message: String,
@@ -174,8 +189,14 @@ pub enum Event {
     Published(PublishId),
     /// The session gave the publish up; it must be made again.
     NotPublished(PublishId),
-    /// The broker ended the connection right after this publish, every time.
-    PublishRefused(PublishId),
+    /// The publish is not sent, now or later: the broker ended the connection right after it, every time, or the session
+    /// did not take it.
+    PublishRefused {
+        /// Which.
+        id: PublishId,
+        /// Why, and what to do about it, in words.
+        reason: String,
+    },
     /// The one end of [`super::After::Reboot`].
     RebootEnded {
         /// Which.
@@ -190,7 +211,7 @@ pub enum Event {
         /// Whether the host can be reset.
         found: Result<ResetReady, ResetRefused>,
     },
-    /// The one end of [`super::After::Reset`].
+    /// The one end of [`super::After::Reset`] or [`super::Effect::FollowReset`].
     ResetEnded {
         /// Which.
         op: OpId,
@@ -203,6 +224,11 @@ pub enum Event {
         op: OpId,
         /// What the last reset has left, if anything, or why it cannot be read.
         report: Result<Option<ResetReport>, String>,
+    },
+    /// [`super::Effect::WithdrawReset`] has failed.
+    ResetNotWithdrawn {
+        /// What the next boot may do now, and what to do about it, in words.
+        reason: String,
     },
     /// The one end of [`super::Effect::Survey`].
     Surveyed {
@@ -261,6 +287,25 @@ pub enum Event {
     Fix(Fix),
     /// It does not, or not any more: why, in words.
     NoFix(String),
+    /// It could not be asked, and its last fix counts until it is too old: why, in words.
+    NotAsked(String),
+    /// The journal's next entries; none before [`super::Effect::JournalTaken`] has come for those before. Without it, they
+    /// are not taken, and to be offered again after some seconds.
+    Journal {
+        /// Which.
+        batch: u64,
+        /// In the journal's order.
+        entries: Vec<Entry>,
+        /// Where to go on after them.
+        cursor: String,
+        /// Entries are missing before these.
+        gap: Option<Gap>,
+    },
+    /// The units that are failed, of those that rules for error codes name
+    /// ([`units`](super::diagnostics::Settings::units)): all of them, at the start and whenever that changes.
+    FailedUnits(BTreeSet<String>),
+    /// Somebody on the host has something to say.
+    Diag(CommandId, DiagCommand),
     /// [`super::Agent::next_deadline`] has passed.
     Deadline,
 }

@@ -5,7 +5,7 @@ use super::effect::{AckId, Level, Topic};
 use super::event::Message;
 use super::handled::{Key, Other};
 use super::work::Work;
-use super::{firmware, lifecycle, model, observation, outbox, reboot, reset};
+use super::{diagnostics, firmware, lifecycle, model, observation, outbox, reboot, reset};
 use serde_json::Value;
 
 use crate::protocol::topic::TopicError;
@@ -98,7 +98,9 @@ fn handle(work: &mut Work<'_>, message: &Message, request: &Request, req_id: Opt
             }
         }
     }
-    if work.d.wish != Wish::Managed {
+    // To tell nothing any more is what a device out of management does anyway; somebody may put it back before the service
+    // has heard of its unmanage, which ends the observations.
+    if work.d.wish != Wish::Managed && !matches!(request, Request::Cancel(_)) {
         return answer(work, asked.req_id, Rc::BAD_REQUEST, NOT_MANAGED);
     }
     match request {
@@ -161,6 +163,7 @@ fn response(work: &mut Work<'_>, message: &Message) {
             let known = lifecycle::answered(work, &response)
                 || observation::answered(work, &response)
                 || model::answered(work, &response)
+                || diagnostics::answered(work, &response)
                 || outbox::answered(work, &response);
             if !known {
                 let text = format!(

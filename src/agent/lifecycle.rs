@@ -9,7 +9,7 @@ use super::Settings;
 use super::durable::{Change, Wish};
 use super::effect::{CommandId, Effect, Level, PublishId, Reply, Topic};
 use super::work::Work;
-use super::{Durable, model, observation, outbox};
+use super::{Durable, diagnostics, firmware, model, observation, outbox};
 use crate::protocol::manage::{Manage, Supports};
 use crate::protocol::{Rc, Report, ReqId, Response};
 
@@ -43,7 +43,8 @@ pub struct Lifecycle {
     sent: Option<Duration>,
     /// When the service is to be set right, if nothing else has done it before.
     set_right: Option<Duration>,
-    /// When the service last answered 200 in this run (time since boot), and the wall clock then.
+    /// When the service last answered 200 in this run (time since boot), and the wall clock then. Gone when it has
+    /// refused a later one with 400, 403 or 404.
     pub(super) managed: Option<(Duration, Option<i64>)>,
     /// Why it last did not.
     pub(super) refusal: Option<(Rc, Option<String>)>,
@@ -98,14 +99,18 @@ pub(super) fn disconnected(work: &mut Work<'_>) {
     reply_all(work, &Reply::Later);
 }
 
-/// `old`, `said`: the settings before, and what manage said with them.
-pub(super) fn configured(work: &mut Work<'_>, old: &Settings, said: &Manage) {
-    let changed = content(&work.settings, &work.d) != *said || work.settings.address != old.address;
-    if work.settings.address != old.address {
-        // Another device: nobody has answered to this one yet.
-        work.v.lifecycle = Lifecycle::default();
-        model::forget(work);
-    }
+/// Another device, or another service: nobody has answered a manage of it yet.
+pub(super) fn forget(work: &mut Work<'_>) {
+    reply_all(work, &Reply::Later);
+    work.v.lifecycle = Lifecycle {
+        due: Some(work.now.boottime),
+        ..Lifecycle::default()
+    };
+}
+
+/// `said`: what manage said with the settings before.
+pub(super) fn configured(work: &mut Work<'_>, said: &Manage) {
+    let changed = content(&work.settings, &work.d) != *said;
     if work.d.wish == Wish::Managed && (changed || work.v.lifecycle.refusal.is_some()) {
         work.v.lifecycle.stale = work.v.lifecycle.pending.is_some();
         work.v.lifecycle.due = Some(work.now.boottime);
@@ -148,13 +153,17 @@ pub(super) fn due(work: &mut Work<'_>) {
     if let Some(pending) = work.v.lifecycle.pending.as_mut().filter(|pending| lost(pending)) {
         pending.lost = true;
         pending.give_up = None;
+        let (topic, what) = match pending.unmanage {
+            false => (Topic::Manage, "manage"),
+            true => (Topic::Unmanage, "unmanage"),
+        };
         let pause = try_later(work);
         let text = format!(
-            "the service did not answer manage within {} s; next attempt in {} s: is the service running, and may this device publish?",
+            "the service did not answer {what} within {} s; next attempt in {} s: is the service running, and may this device publish?",
             ANSWER_LIMIT.as_secs(),
             pause.as_secs()
         );
-        work.say(Level::Warning, Topic::Manage, text);
+        work.say(Level::Warning, topic, text);
         reply_all(
             work,
             &Reply::Failed("the service did not answer; the agent goes on trying".into()),
@@ -177,7 +186,7 @@ pub(super) fn send(work: &mut Work<'_>) {
     let report = match work.d.wish {
         Wish::Managed => Report::Manage(Box::new(content(&work.settings, &work.d))),
         Wish::Unmanaging => Report::Unmanage,
-        Wish::Unmanaged => {
+        Wish::Unmanaged | Wish::Unknown(_) => {
             work.v.lifecycle.due = None;
             return;
         }
@@ -250,6 +259,7 @@ pub(super) fn answered(work: &mut Work<'_>, response: &Response) -> bool {
     else {
         return false;
     };
+    firmware::service_answered(work);
     if pending.unmanage {
         unmanage_answered(work, response);
     } else {
@@ -291,12 +301,15 @@ fn manage_answered(work: &mut Work<'_>, response: &Response) {
                 "trying again in a few seconds".to_owned()
             }
             Rc::BAD_REQUEST | Rc::FORBIDDEN => {
+                // The service may manage the device up to the end of its lifetime. Nobody renews that any more.
+                work.v.lifecycle.managed = None;
                 work.v.lifecycle.due = None;
-                "correct [manage] in the configuration and reload the agent".to_owned()
+                "correct [manage] in the configuration and reload the agent; it asks again then, and at the next connect".to_owned()
             }
             Rc::NOT_FOUND => {
                 work.v.lifecycle.managed = None;
                 model::forget(work);
+                diagnostics::forget(work);
                 work.v.lifecycle.due = Some(work.after(NOT_REGISTERED_PAUSE));
                 "register the device at the service; the agent asks again in an hour and at the next connect".to_owned()
             }
@@ -331,6 +344,7 @@ fn unmanage_answered(work: &mut Work<'_>, response: &Response) {
         work.say(Level::Warning, Topic::Unmanage, text);
     } else if work.d.wish == Wish::Unmanaging {
         work.change(Change::Wish(Wish::Unmanaged));
+        observation::unmanaged(work);
         work.v.lifecycle.due = None;
         work.v.lifecycle.failures = 0;
         work.v.lifecycle.managed = None;
@@ -358,9 +372,8 @@ pub(super) fn unmanage_command(work: &mut Work<'_>, command: CommandId) {
     if let Some(reason) = refused_command(work) {
         return work.effect(Effect::Reply(command, Reply::Failed(reason)));
     }
-    if work.d.wish == Wish::Managed {
+    if matches!(work.d.wish, Wish::Managed | Wish::Unknown(_)) {
         work.change(Change::Wish(Wish::Unmanaging));
-        observation::unmanaged(work);
         model::forget(work);
         work.v.lifecycle.pending = None;
         work.v.lifecycle.managed = None;

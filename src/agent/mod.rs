@@ -9,14 +9,17 @@
 //! twice), `outbox` (what the service has not confirmed yet), `inbox` (what the service says). Shared between them
 //! is only [`durable::Exclusive`]. `firmware` has a folder (download, install, trial, and what came of it).
 //! `model` has the attributes, and whose word counts; `observation` tells the service what has changed of them.
+//! `diagnostics` makes logs of the journal and keeps the list of error codes. `identity` knows whose memory this is.
 //!
 //! Facts: Device Management Protocol, "device management requests" and "device model"; org.freedesktop.login1(5).
 
+pub mod diagnostics;
 pub mod durable;
 pub mod effect;
 pub mod event;
 pub mod firmware;
 pub mod handled;
+mod identity;
 mod ids;
 mod inbox;
 pub mod lifecycle;
@@ -30,6 +33,7 @@ pub mod status;
 mod work;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use durable::Durable;
@@ -64,6 +68,10 @@ pub enum Disk<'a> {
 /// What the configuration and the host say, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// Who the device is to the service: its client id, `d:org:type:id` or `g:org:type:id`.
+    pub identity: String,
+    /// The service's URL.
+    pub service: String,
     /// The device's address in topics: short for a device session, long otherwise.
     pub address: Address,
     /// Manage lifetime in seconds: 0 or at least 3600.
@@ -78,6 +86,8 @@ pub struct Settings {
     pub location: Option<Location>,
     /// When the service is told what the host's receiver says; `None`: there is none.
     pub tracking: Option<location::Settings>,
+    /// How the journal is told, and which conditions have a code; `None`: nothing of both.
+    pub diagnostics: Option<diagnostics::Settings>,
     /// Whether a reboot may be asked for remotely.
     pub reboot_enabled: bool,
     /// Whether a factory reset may be asked for remotely.
@@ -101,7 +111,10 @@ pub struct Volatile {
     observation: observation::Observation,
     located: model::Located,
     receiver: model::Receiver,
+    diagnostics: diagnostics::Diagnostics,
     outbox: outbox::Outbox,
+    /// Publishes that the broker has not acknowledged.
+    unacknowledged: BTreeSet<PublishId>,
     answers_in_flight: Vec<(PublishId, handled::Key, crate::protocol::Rc)>,
     /// Answers that the broker has, and that are to be sent once more.
     repeat: Vec<handled::Key>,
@@ -129,9 +142,10 @@ impl Agent {
     /// `seed` must be different at every start: ids of own requests and all jitter come from it.
     /// Nothing happens yet; handle [`Event::Started`] first.
     pub fn new(settings: Settings, durable: Durable, owed: Vec<(OweId, Vec<u8>)>, seed: [u8; 16]) -> Self {
+        let mut ids = ids::Ids::new(seed);
         let volatile = Volatile {
-            ids: ids::Ids::new(seed),
-            outbox: outbox::Outbox::restore(owed),
+            outbox: outbox::Outbox::restore(owed, &settings.identity, &mut ids),
+            ids,
             ..Volatile::default()
         };
         Agent {
@@ -149,16 +163,19 @@ impl Agent {
         }
         match event {
             Event::Started => {
+                identity::compare(&mut work);
                 model::configured(&mut work);
                 reboot::recover(&mut work);
                 reset::recover(&mut work);
                 firmware::recover(&mut work);
+                diagnostics::started(&mut work);
             }
             Event::Configured(_) => {
                 let said = lifecycle::content(&self.settings, &work.d);
+                identity::compare(&mut work);
                 model::configured(&mut work);
-                lifecycle::configured(&mut work, &self.settings, &said);
-                firmware::configured(&mut work);
+                lifecycle::configured(&mut work, &said);
+                firmware::configured(&mut work, &self.settings.firmware);
             }
             Event::Connected { session_present } => work.v.session_kept = *session_present,
             Event::Subscribed => {
@@ -167,6 +184,7 @@ impl Agent {
                 observation::subscribed(&mut work);
                 model::subscribed(&mut work);
                 outbox::subscribed(&mut work);
+                diagnostics::subscribed(&mut work);
             }
             Event::Disconnected => {
                 work.v.subscribed = false;
@@ -177,12 +195,13 @@ impl Agent {
             Event::Message(message) => inbox::message(&mut work, message),
             Event::Published(id) => work.published(*id),
             Event::NotPublished(id) => work.not_published(*id),
-            Event::PublishRefused(id) => work.publish_refused(*id),
+            Event::PublishRefused { id, reason } => work.publish_refused(*id, reason),
             Event::RebootEnded { op, outcome } => reboot::ended(&mut work, *op, outcome.clone()),
             Event::PreparingForShutdown(preparing) => reboot::preparing_for_shutdown(&mut work, *preparing),
             Event::ResetSurveyed { op, found } => reset::surveyed(&mut work, *op, found),
             Event::ResetEnded { op, outcome } => reset::ended(&mut work, *op, outcome),
             Event::ResetReported { op, report } => reset::reported(&mut work, *op, report),
+            Event::ResetNotWithdrawn { reason } => reset::not_withdrawn(&mut work, reason),
             Event::Surveyed { op, found } => firmware::surveyed(&mut work, *op, found),
             Event::Downloaded { op, end } => firmware::downloaded(&mut work, *op, end),
             Event::Installed { op, end } => firmware::installed(&mut work, *op, end),
@@ -198,6 +217,15 @@ impl Agent {
             Event::OutboxDropped(ids) => outbox::dropped(&mut work, ids),
             Event::Fix(fix) => model::fix(&mut work, *fix),
             Event::NoFix(reason) => model::no_fix(&mut work, reason),
+            Event::NotAsked(reason) => model::not_asked(&mut work, reason),
+            Event::Journal {
+                batch,
+                entries,
+                cursor,
+                gap,
+            } => diagnostics::journal(&mut work, *batch, entries, cursor, gap.as_ref()),
+            Event::FailedUnits(units) => diagnostics::failed_units(&mut work, units),
+            Event::Diag(command, what) => diagnostics::command(&mut work, *command, what),
             Event::Deadline => {}
         }
         // Before the count of short boots.
@@ -208,6 +236,7 @@ impl Agent {
         observation::due(&mut work);
         model::due(&mut work);
         outbox::due(&mut work);
+        diagnostics::due(&mut work);
         work.pump();
         work.finish()
     }
@@ -242,6 +271,7 @@ impl Agent {
             observation::deadline(&work),
             model::deadline(&work),
             outbox::deadline(&work),
+            diagnostics::deadline(&work),
             self.volatile.retry_save_at.filter(|_| work.unsaved()),
         ]
         .into_iter()
@@ -281,6 +311,17 @@ impl Agent {
             wall: None,
         };
         model::whereabouts(&Work::new(self, now, Disk::Works))
+    }
+
+    /// Up to here, this included, the journal was taken; the reader goes on after it. To be asked after
+    /// [`Event::Started`]. `None`: nothing was ever taken.
+    pub fn journal_cursor(&self) -> Option<&str> {
+        self.volatile.diagnostics.cursor()
+    }
+
+    /// For people: how diagnostics stand.
+    pub fn diagnostics(&self, now: Now) -> diagnostics::Status {
+        diagnostics::status(&Work::new(self, now, Disk::Works))
     }
 
     /// For people: how things stand.

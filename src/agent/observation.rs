@@ -143,11 +143,18 @@ pub(super) fn cancel(work: &mut Work<'_>, fields: &[String], asked: Asked) {
     respond(work, asked, Rc::OK, "", None);
 }
 
-/// The service observes nothing of a device that it does not manage, and asks anew when it does again.
+/// The service observes nothing of a device that it does not manage, and asks anew when it does again. Not before it has
+/// answered the unmanage: one that it never heard of, because somebody took it back, ends nothing at its side.
 pub(super) fn unmanaged(work: &mut Work<'_>) {
     if !work.d.observed.is_empty() {
         work.change(Change::Observed(Vec::new()));
     }
+}
+
+/// Another device, or another service: it says itself what it wants to know.
+pub(super) fn forget_all(work: &mut Work<'_>) {
+    unmanaged(work);
+    work.v.observation = Observation::default();
 }
 
 /// `mgmt.firmware` becomes this. `by_service`: the service knows already, it said so itself.

@@ -35,6 +35,8 @@ const MAX_REQUESTS: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub struct Reboot {
     op: Option<OpId>,
+    /// logind is asked when the slot that runs is marked good.
+    waits_for_mark: bool,
     /// A refusal that is not told before it is on the disk: told and then forgotten, the reboot would be tried again.
     held: Option<Held>,
 }
@@ -67,8 +69,7 @@ fn ask_again(work: &mut Work<'_>, mut reboot: RebootState) {
     if age(reboot.asked()) < ASKED_LIMIT && work.disk == Disk::Works {
         reboot.tried_ms = Some(millis(work.now.boottime));
         work.change(Change::Reboot(Some(reboot)));
-        let op = work.start_reboot();
-        work.v.reboot.op = Some(op);
+        start(work);
     } else if age(reboot.tried()) < ASKED_LIMIT {
         // Too late to ask once more, too early to say that nothing comes of it.
         conclude(work, RebootOutcome::Unknown);
@@ -196,11 +197,31 @@ fn ask(work: &mut Work<'_>, requests: Vec<Key>) {
         extra: serde_json::Map::new(),
     };
     work.change(Change::Reboot(Some(reboot)));
-    let op = work.start_reboot();
-    work.v.reboot = Reboot {
-        op: Some(op),
-        held: None,
-    };
+    work.v.reboot.held = None;
+    start(work);
+}
+
+/// `asked` is on the disk, or will be with this step.
+fn start(work: &mut Work<'_>) {
+    work.v.reboot.waits_for_mark = firmware::before_reboot(work);
+    if !work.v.reboot.waits_for_mark {
+        work.v.reboot.op = Some(work.start_reboot());
+    }
+}
+
+/// RAUC has marked slots, or could not.
+pub(super) fn marked(work: &mut Work<'_>, result: &Result<(), String>) {
+    if !std::mem::take(&mut work.v.reboot.waits_for_mark) {
+        return;
+    }
+    if let Err(reason) = result {
+        // Who asks for a reboot may do so because RAUC does not work.
+        let text = format!(
+            "the host reboots although the slot that runs is not marked good, so the boot loader may start the other one: {reason}"
+        );
+        work.say(Level::Warning, Topic::RebootAsked, text);
+    }
+    work.v.reboot.op = Some(work.start_reboot());
 }
 
 /// What is not on the disk is not promised to anybody.

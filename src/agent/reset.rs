@@ -14,7 +14,7 @@ pub mod record;
 
 use std::time::Duration;
 
-pub(super) use outcome::reported;
+pub(super) use outcome::{not_withdrawn, reported};
 
 use super::Disk;
 use super::durable::{Change, Exclusive, Wish};
@@ -32,6 +32,8 @@ use record::{Phase, Reset as Record};
 pub const OPERATION: &str = "factory_reset";
 /// So long the broker has to take the 202 before the host goes down without that.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long the unit's job is followed. Another unit than ours may wipe before the host goes down.
+pub const JOB_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// So many requests share one reset.
 const MAX_REQUESTS: usize = 16;
 
@@ -276,7 +278,7 @@ pub(super) fn recover(work: &mut Work<'_>) {
         if work.now.boottime < reset.asked() + ASKED_LIMIT {
             ask(work);
         } else {
-            is_started(work, reset);
+            follow(work, &reset);
         }
     }
 }
@@ -306,9 +308,19 @@ fn start(work: &mut Work<'_>, mut reset: Record) {
 
 /// `starting` is on the disk, or will be with this step.
 fn ask(work: &mut Work<'_>) {
+    // The host goes down seconds after systemd was asked: the mark is made by then.
+    super::firmware::before_reboot(work);
     let op = work.op();
     work.v.reset.op = Some(op);
     work.begin(After::Reset(op));
+}
+
+/// Too late to ask; but the unit may be at work still.
+fn follow(work: &mut Work<'_>, reset: &Record) {
+    let op = work.op();
+    work.v.reset.op = Some(op);
+    let limit = (reset.asked() + JOB_LIMIT).saturating_sub(work.now.boottime);
+    work.effect(Effect::FollowReset { op, limit });
 }
 
 /// systemd answered.

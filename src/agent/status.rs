@@ -14,7 +14,8 @@ use super::work::Work;
 pub struct Status {
     /// Whether the device is to be managed.
     pub wish: Wish,
-    /// Whether the service answered 200 to a manage since the agent started.
+    /// Whether the service answered 200 to a manage since the agent started, and has refused none since as wrong, forbidden or
+    /// unknown.
     pub managed: bool,
     /// When that was, in unix seconds, if the clock was set.
     pub managed_since: Option<i64>,
@@ -33,6 +34,9 @@ pub struct Status {
     /// Where the device is, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<LocationStatus>,
+    /// Error codes that the service was told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub error_codes: Vec<i64>,
     /// Records in the outbox that the service has not confirmed.
     pub owed: usize,
     /// Answers that the broker does not have yet.
@@ -68,12 +72,15 @@ pub struct FirmwareStatus {
     /// What an update waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
+    /// What was said of the last request that was refused or failed, since the agent started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 pub(super) fn of(work: &Work<'_>) -> Status {
     let lifecycle = &work.v.lifecycle;
     Status {
-        wish: work.d.wish,
+        wish: work.d.wish.clone(),
         managed: lifecycle.managed.is_some(),
         managed_since: lifecycle.managed.and_then(|(_, wall)| wall),
         manage_refused: lifecycle.refusal.as_ref().map(|(rc, message)| match message {
@@ -85,6 +92,7 @@ pub(super) fn of(work: &Work<'_>) -> Status {
         firmware: firmware(work),
         written: work.d.written.by_name(),
         location: model::status(work),
+        error_codes: work.d.diagnostics.codes.told().collect(),
         owed: work.v.outbox.len(),
         answers_owed: work
             .d
@@ -108,6 +116,7 @@ fn firmware(work: &Work<'_>) -> FirmwareStatus {
         progress: None,
         slot: update.map(|update| update.to_slot.clone()),
         waiting_for: firmware::waiting_for(work),
+        trouble: firmware::trouble(work),
     }
 }
 
@@ -118,6 +127,7 @@ fn busy(work: &Work<'_>) -> &'static str {
         Some(Exclusive::Reboot { reboot }) if reboot.unknown => "reboot unclear",
         Some(Exclusive::Reboot { .. }) => "reboot accepted",
         Some(Exclusive::Update { update }) => match (update.phase, &update.reboot) {
+            _ if firmware::is_unclear(work, update) => "firmware update, outcome to come",
             (Phase::Installing, _) => "firmware installing",
             (Phase::Installed, None) => "firmware installed, reboot to come",
             (Phase::Installed, Some(_)) => "firmware installed, rebooting",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::durable::{Change, Durable, RebootPhase, RebootState};
 use super::effect::{AckId, After, Effect, Level, OpId, OweId, PublishId, Say, Step, Topic};
 use super::handled::{Key, Other, remember_other};
-use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, lifecycle, model, observation, outbox};
+use super::{Agent, Disk, Now, SAVE_RETRY, Settings, Volatile, diagnostics, lifecycle, model, observation, outbox};
 use crate::protocol::{ReqId, Response, ToService};
 
 /// How many publishes may wait for their acknowledgement (the platform allows a device 10).
@@ -53,6 +53,11 @@ impl<'a> Work<'a> {
         self.changed = true;
     }
 
+    /// What this step owes counts only when it is on the disk.
+    pub(super) fn save(&mut self) {
+        self.changed = true;
+    }
+
     /// Whether there is a change that the disk does not have.
     pub(super) fn unsaved(&self) -> bool {
         self.v.unsaved.is_some() || self.held()
@@ -66,6 +71,12 @@ impl<'a> Work<'a> {
     /// Whether it is time to try the disk again.
     pub(super) fn may_retry_save(&self) -> bool {
         self.v.retry_save_at.is_none_or(|at| self.now.boottime >= at)
+    }
+
+    /// Whether this step is written. What follows from that may be done in the same step: when the disk refuses, nothing
+    /// of it has happened.
+    pub(super) fn is_written(&self) -> bool {
+        self.disk == Disk::Works && (self.changed || self.v.unsaved.is_some() && self.may_retry_save())
     }
 
     /// Whether the whole memory is on the disk once this step is done.
@@ -112,6 +123,7 @@ impl<'a> Work<'a> {
     pub(super) fn publish(&mut self, kind: ToService, payload: Vec<u8>) -> PublishId {
         let id = PublishId(self.v.ids.next());
         let topic = kind.topic(&self.settings.address);
+        self.v.unacknowledged.insert(id);
         self.effect(Effect::Publish { id, topic, payload });
         id
     }
@@ -134,7 +146,14 @@ impl<'a> Work<'a> {
                 + self.v.outbox.in_flight()
                 + self.v.observation.in_flight()
                 + self.v.located.in_flight()
+                + diagnostics::in_flight(self)
                 < MAX_IN_FLIGHT
+    }
+
+    /// The same for what is in no hurry: it also waits for what nobody waits for any more, and the broker still has not
+    /// acknowledged.
+    pub(super) fn may_publish_more(&self) -> bool {
+        self.may_publish() && self.v.unacknowledged.len() < MAX_IN_FLIGHT
     }
 
     /// Whether an answer of the memory of handled requests is still to reach the broker.
@@ -149,6 +168,7 @@ impl<'a> Work<'a> {
 
     /// The broker has a publish.
     pub(super) fn published(&mut self, id: PublishId) {
+        self.v.unacknowledged.remove(&id);
         if let Some(at) = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id) {
             let (_, key, rc) = self.v.answers_in_flight.remove(at);
             if self
@@ -164,11 +184,13 @@ impl<'a> Work<'a> {
             }
         }
         outbox::published(self, id);
+        diagnostics::published(self, id);
         // A manage counts when the service has answered, not when the broker has it.
     }
 
     /// A publish is to be made again.
     pub(super) fn not_published(&mut self, id: PublishId) {
+        self.v.unacknowledged.remove(&id);
         if let Some(at) = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id) {
             let (_, key, _) = self.v.answers_in_flight.remove(at);
             if self
@@ -183,11 +205,13 @@ impl<'a> Work<'a> {
         outbox::not_published(self, id);
         observation::not_published(self, id);
         model::not_published(self, id);
+        diagnostics::not_published(self, id);
         lifecycle::not_published(self, id);
     }
 
-    /// The broker ends the connection whenever this publish arrives: it is given up, or nothing else would get through.
-    pub(super) fn publish_refused(&mut self, id: PublishId) {
+    /// A publish that is never sent, for this reason: it is given up, or nothing else would get through.
+    pub(super) fn publish_refused(&mut self, id: PublishId, reason: &str) {
+        self.v.unacknowledged.remove(&id);
         let answer = self.v.answers_in_flight.iter().position(|(publish, ..)| *publish == id);
         let what = if let Some(at) = answer {
             let (_, key, rc) = self.v.answers_in_flight.remove(at);
@@ -199,14 +223,14 @@ impl<'a> Work<'a> {
             "the service hears no more of that change"
         } else if model::publish_refused(self, id) {
             "the next location is told in an hour"
+        } else if diagnostics::publish_refused(self, id) {
+            "the error codes are told again when other ones hold"
         } else if lifecycle::publish_refused(self, id) {
             "the next attempt to manage is in an hour"
         } else {
-            return;
+            "nobody waits for it any more"
         };
-        let text =
-            format!("the broker ended the connection three times right after one publish: check its ACL; {what}");
-        self.say(Level::Error, Topic::Dropped, text);
+        self.say(Level::Error, Topic::Dropped, format!("{reason}; {what}"));
     }
 
     /// Publishes what is due, in the order that the protocol needs: answers, what must precede a manage, the manage,
@@ -218,6 +242,7 @@ impl<'a> Work<'a> {
         lifecycle::send(self);
         observation::send(self);
         model::send(self);
+        diagnostics::send(self);
         outbox::send(self, false);
     }
 
@@ -274,15 +299,19 @@ impl<'a> Work<'a> {
         let mut commit = None;
         let held = self.held();
         if let Disk::Refuses(_) = self.disk {
+            diagnostics::disk_refused(&mut self);
             if self.changed {
                 self.v.unsaved = Some(Box::new(self.d.into_owned()));
             }
             if self.v.unsaved.is_some() || held {
                 self.v.retry_save_at = Some(self.now.boottime + SAVE_RETRY);
             }
-        } else if self.changed || (self.v.unsaved.is_some() && self.may_retry_save()) {
+        } else if self.is_written() {
             for other in std::mem::take(&mut self.v.others) {
                 self.d.to_mut().apply(&Change::RememberOther(other));
+            }
+            if let Some(snapshot) = diagnostics::snapshot(&mut self) {
+                self.d.to_mut().apply(&Change::Journal(Box::new(snapshot)));
             }
             self.v.unsaved = None;
             self.v.retry_save_at = self.v.retry_save_at.filter(|_| held);

@@ -8,8 +8,14 @@ use std::process::{Command as Process, ExitCode, Output};
 use clap::{Parser, Subcommand};
 use iotdm::config::{self, Configuration, DEFAULT_PATH, DEFAULT_STATE_DIRECTORY};
 use iotdm::daemon::{Environment, reset_plan};
+use iotdm::host::bus::{Bus, BusError};
 use iotdm::host::clock;
+use iotdm::host::logind::Logind;
 use iotdm::wipe::{self, Outcome, Plan};
+use sd_notify::NotifyState;
+
+/// The longest reason that is told to systemd, in characters.
+const SAID: usize = 600;
 
 /// Wipes what /etc/iotdm-agent/factory-reset.d names. systemd runs it: systemctl start factory-reset.target
 #[derive(Debug, Parser)]
@@ -30,6 +36,8 @@ enum Command {
     Request,
     /// Reboot the host; when that is refused, take the wish back
     Reboot,
+    /// Take the wish back
+    Withdraw,
     /// Make anew the devices that the plan names, if there is a wish of an earlier boot: before they are mounted
     Format,
     /// Fulfil the wish of an earlier boot, if there is one, and leave the report for the agent
@@ -46,6 +54,9 @@ fn main() -> ExitCode {
         Err(reason) => {
             // Without stderr the exit code has to do.
             let _ = writeln!(io::stderr(), "factory-reset: {reason}");
+            // This is where the agent, which may not read the journal, finds the reason. It is one line.
+            let said: String = reason.replace('\n', "; ").chars().take(SAID).collect();
+            let _ = sd_notify::notify(&[NotifyState::Status(&said)]);
             ExitCode::FAILURE
         }
     }
@@ -69,10 +80,10 @@ fn run(cli: &Cli) -> Result<String, String> {
             }
         }
         Command::Request => {
-            let refused = |reasons: Vec<String>| format!("refused:\n{}", reasons.join("\n"));
+            let refused = |reasons: Vec<String>| format!("refused: {}", reasons.join("\n"));
             let (plan, state) = read(cli, given.as_deref()).map_err(refused)?;
             will_be_wiped()?;
-            wipe::request(&state, &boot()?, &plan).map_err(|error| format!("refused:\n{error}"))?;
+            wipe::request(&state, &boot()?, &plan).map_err(|error| format!("refused: {error}"))?;
             let targets: Vec<_> = plan.targets().map(|path| path.display().to_string()).collect();
             Ok(format!("the next boot wipes {}", targets.join(", ")))
         }
@@ -81,17 +92,24 @@ fn run(cli: &Cli) -> Result<String, String> {
             if !wipe::is_asked(&state, &boot()?).map_err(|error| error.to_string())? {
                 return Err("no factory reset was asked for in this boot, so the host is not rebooted".to_owned());
             }
-            let reason = match systemctl(&["reboot"]) {
-                // one that is ended by a signal is ended by the shutdown
-                Ok(asked) if asked.status.code().is_none_or(|code| code == 0) => {
-                    return Ok("the host reboots".to_owned());
-                }
-                Ok(asked) => String::from_utf8_lossy(&asked.stderr).trim().to_owned(),
-                Err(reason) => reason,
+            let Err(reason) = reboot() else {
+                return Ok("the host reboots".to_owned());
             };
             wipe::withdraw(&state)
                 .map_err(|error| format!("the reboot is refused ({reason}), and the next boot wipes: {error}"))?;
             Err(format!("the reboot is refused, so nothing is wiped: {reason}"))
+        }
+        Command::Withdraw => {
+            let loaded = config::load(&cli.config, None).map(|loaded| loaded.settings);
+            let configured = match loaded {
+                Ok(Configuration::Configured(settings)) => settings.state.directory,
+                _ => None,
+            };
+            let state = configured.map_or_else(|| state_folder(given.as_deref(), None), Ok)?;
+            if state.exists() {
+                wipe::withdraw(&state).map_err(|error| error.to_string())?;
+            }
+            Ok("no factory reset is asked for any more".to_owned())
         }
         Command::Format => {
             let state = state_folder(given.as_deref(), None)?;
@@ -145,6 +163,12 @@ fn state_folder(given: Option<&Path>, configured: Option<&Path>) -> Result<PathB
 
 /// A wish that nobody fulfils would lie in wait.
 fn will_be_wiped() -> Result<(), String> {
+    for unit in wipe::UNITS {
+        let said = systemctl(&["is-enabled", unit])?.stdout;
+        if said.starts_with(b"masked") {
+            return Err(format!("refused: {unit} is masked: systemctl unmask {unit}"));
+        }
+    }
     for unit in [wipe::FORMAT_UNIT, wipe::WIPE_UNIT] {
         if !systemctl(&["is-enabled", "--quiet", unit])?.status.success() {
             return Err(format!(
@@ -154,6 +178,31 @@ fn will_be_wiped() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Root could reboot over a lock (and does, on Debian 12); whoever holds one holds this reboot up as any other.
+fn reboot() -> Result<(), String> {
+    let blockers = blockers().map_err(|error| format!("it cannot be seen who holds a lock on it: {error}"))?;
+    if !blockers.is_empty() {
+        return Err(format!("blocked by {}", blockers.join(", ")));
+    }
+    let asked = systemctl(&["reboot"])?;
+    // one that is ended by a signal is ended by the shutdown
+    if asked.status.code().is_none_or(|code| code == 0) {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&asked.stderr).trim().to_owned())
+}
+
+/// Who holds a block lock on shutdown, and why.
+fn blockers() -> Result<Vec<String>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = runtime.map_err(|error| error.to_string())?.block_on(async {
+        let logind = Logind::new(&Bus::system().await?).await?;
+        logind.shutdown_blockers().await
+    });
+    let blockers = asked.map_err(|error: BusError| error.to_string())?;
+    Ok(blockers.iter().map(ToString::to_string).collect())
 }
 
 fn systemctl(arguments: &[&str]) -> Result<Output, String> {

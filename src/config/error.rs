@@ -59,4 +59,6 @@ impl fmt::Display for Problem {
 pub struct ConfigError {
     /// What is wrong, in the order of files and lines. Never empty.
     pub problems: Vec<Problem>,
+    /// A file or a folder is there and could not be read, as with a broken disk: the next try may go better.
+    pub unreadable: bool,
 }

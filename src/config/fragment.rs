@@ -1,5 +1,6 @@
 //! One file: from bytes to located values. Knows names and types, not meaning.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value as Json};
@@ -31,6 +32,14 @@ pub(super) enum Value {
     /// Each string with its own place.
     List(Vec<(String, Place)>),
     Table(Map<String, Json>),
+    Tables(Vec<Table>),
+}
+
+/// One table of a list of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Table {
+    pub(super) place: Place,
+    pub(super) keys: BTreeMap<&'static str, Located>,
 }
 
 /// A place in a file; line and column from 1.
@@ -110,10 +119,6 @@ impl Reader<'_> {
                     let hint = format!("write [{path}] on a line of its own and its keys below it");
                     self.wrong(value, &path, format!("is a section, not {}", named(other)), Some(hint));
                 }
-                (Found::Later, _) => {
-                    let hint = Some("remove it until a version that has it is installed".to_owned());
-                    self.wrong(name, &path, format!("[{path}] is not supported by this version"), hint);
-                }
                 (Found::Unknown, _) => {
                     self.wrong(
                         name,
@@ -127,13 +132,24 @@ impl Reader<'_> {
     }
 
     fn key(&mut self, key: &'static str, holds: Holds, value: &Spanned<DeValue<'_>>) {
+        if let Some(located) = self.located(key, holds, value) {
+            self.inputs.insert(key, located);
+        }
+    }
+
+    /// The value of a key; nothing when it is wrong, which is told then.
+    fn located(&mut self, key: &str, holds: Holds, value: &Spanned<DeValue<'_>>) -> Option<Located> {
         let read = match (holds, value.get_ref()) {
             (Holds::Text | Holds::Duration | Holds::Size, DeValue::String(text)) => Ok(Value::Text(text.to_string())),
             (Holds::Duration, DeValue::Integer(number)) if number.as_str() == "0" => Ok(Value::Text("0".to_owned())),
             (Holds::Truth, DeValue::Boolean(truth)) => Ok(Value::Truth(*truth)),
             (Holds::List, DeValue::Array(items)) => match self.list(key, items) {
                 Some(list) => Ok(Value::List(list)),
-                None => return,
+                None => return None,
+            },
+            (Holds::Tables(keys), DeValue::Array(items)) => match self.tables(key, keys, items) {
+                Some(tables) => Ok(Value::Tables(tables)),
+                None => return None,
             },
             (Holds::Number, number @ (DeValue::Integer(_) | DeValue::Float(_))) => match json(number, 0) {
                 Ok(number) => Ok(Value::Number(number.as_f64().unwrap_or_default())),
@@ -172,14 +188,64 @@ impl Reader<'_> {
                 format!("must be a table, not {}", named(other)),
                 "write { name = \"value\" }",
             )),
+            (Holds::Tables(_), other) => {
+                let hint = Some(format!("write [[{key}]] on a line of its own and its keys below it"));
+                self.wrong(
+                    value,
+                    key,
+                    format!("must be a list of tables, not {}", named(other)),
+                    hint,
+                );
+                return None;
+            }
         };
         match read {
-            Ok(read) => {
-                let place = self.place(value.span().start);
-                self.inputs.insert(key, Located { value: read, place });
+            Ok(read) => Some(Located {
+                value: read,
+                place: self.place(value.span().start),
+            }),
+            Err((message, hint)) => {
+                self.wrong(value, key, message, Some(hint.to_owned()));
+                None
             }
-            Err((message, hint)) => self.wrong(value, key, message, Some(hint.to_owned())),
         }
+    }
+
+    /// The tables of a list; nothing when something in them is wrong, which is told then.
+    fn tables(&mut self, key: &str, keys: &'static [(&'static str, Holds)], items: &DeArray<'_>) -> Option<Vec<Table>> {
+        let mut tables = Some(Vec::new());
+        for item in items.iter() {
+            let DeValue::Table(members) = item.get_ref() else {
+                let told = format!("must be a list of tables, and holds {}", named(item.get_ref()));
+                self.wrong(item, key, told, Some(format!("write [[{key}]] for each")));
+                tables = None;
+                continue;
+            };
+            let mut table = Table {
+                place: self.place(item.span().start),
+                keys: BTreeMap::new(),
+            };
+            for (name, value) in members {
+                let path = format!("{key}.{}", name.get_ref());
+                let known = keys.iter().find(|(key, _)| *key == name.get_ref().as_ref());
+                let located = match known {
+                    Some((name, holds)) => self.located(&path, *holds, value).map(|located| (*name, located)),
+                    None => {
+                        let hint = keys::hint_in_table(key, keys, name.get_ref());
+                        self.wrong(name, &path, "unknown key".to_owned(), Some(hint));
+                        None
+                    }
+                };
+                match located {
+                    Some((name, located)) => drop(table.keys.insert(name, located)),
+                    None => tables = None,
+                }
+            }
+            if let Some(tables) = &mut tables {
+                tables.push(table);
+            }
+        }
+        tables
     }
 
     /// The strings of a list; nothing when one of them is none, which is told then.

@@ -17,6 +17,8 @@ pub(super) enum Holds {
     List,
     /// A table of anything JSON can say.
     Table,
+    /// A list of tables, `[[key]]`, which hold these keys.
+    Tables(&'static [(&'static str, Holds)]),
 }
 
 /// The keys with their sections. `docs/configuration.md` and the shipped `config.toml` name each of them (tested).
@@ -69,11 +71,25 @@ pub(super) const KEYS: &[(&str, Holds)] = &[
     ("location.decimals", Holds::Number),
     ("location.fixed.latitude", Holds::Number),
     ("location.fixed.longitude", Holds::Number),
+    ("diagnostics.journal", Holds::Truth),
+    ("diagnostics.priority", Holds::Text),
+    ("diagnostics.units", Holds::List),
+    ("diagnostics.exclude_units", Holds::List),
+    ("diagnostics.message_ids", Holds::List),
+    ("diagnostics.max_per_minute", Holds::Number),
+    ("diagnostics.redact", Holds::List),
+    ("diagnostics.error_code", Holds::Tables(ERROR_CODE)),
     ("state.directory", Holds::Text),
 ];
 
-/// Sections that later versions know. Named so that nobody takes them for a spelling mistake.
-pub(super) const LATER: &[&str] = &["diagnostics"];
+/// The keys of one `[[diagnostics.error_code]]`.
+const ERROR_CODE: &[(&str, Holds)] = &[
+    ("code", Holds::Number),
+    ("unit", Holds::Text),
+    ("message", Holds::Text),
+    ("message_id", Holds::Text),
+    ("lasts", Holds::Duration),
+];
 
 /// What a name in a file stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,8 +98,6 @@ pub(super) enum Found {
     Key(&'static str, Holds),
     /// A section: keys begin with it.
     Section,
-    /// A section that this version does not have.
-    Later,
     /// Nothing.
     Unknown,
 }
@@ -99,11 +113,7 @@ pub(super) fn find(path: &str) -> Found {
     {
         return Found::Section;
     }
-    if LATER.contains(&path) {
-        Found::Later
-    } else {
-        Found::Unknown
-    }
+    Found::Unknown
 }
 
 /// What a person most likely meant by `name` in `section` (empty: at the top of the file).
@@ -136,6 +146,15 @@ pub(super) fn hint(section: &str, name: &str) -> Option<String> {
         "" => format!("sections are: {}", siblings.join(", ")),
         _ => format!("[{section}] knows: {}", siblings.join(", ")),
     })
+}
+
+/// What a person most likely meant by `name` in a table of [`Holds::Tables`].
+pub(super) fn hint_in_table(key: &str, keys: &[(&str, Holds)], name: &str) -> String {
+    let names: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+    match nearest(name, &names) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("[[{key}]] knows: {}", names.join(", ")),
+    }
 }
 
 /// The candidate that takes the fewest edits, if they are few; or the only one that begins with `name`.
@@ -197,7 +216,7 @@ mod tests {
             (
                 "",
                 "x",
-                "sections are: device, service, manage, reboot, factory_reset, firmware, location, state",
+                "sections are: device, service, manage, reboot, factory_reset, firmware, location, diagnostics, state",
             ),
         ] {
             assert_eq!(hint(section, name).unwrap(), expected, "{section} {name}");

@@ -17,13 +17,14 @@ mod validate;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    ClientCertificate, DEFAULT_FACTORY_RESET_UNIT, DEFAULT_STATE_DIRECTORY, Device, DeviceInfo, FactoryReset, Firmware,
-    FirmwareReboot, Kind, Location, LocationSource, Manage, Proxy, Reboot, Service, Settings, State, Token, Trial, Url,
-    Window,
+    ClientCertificate, DEFAULT_FACTORY_RESET_UNIT, DEFAULT_STATE_DIRECTORY, Device, DeviceInfo, Diagnostics,
+    ErrorCause, ErrorCode, FactoryReset, Firmware, FirmwareReboot, Kind, Location, LocationSource, Manage, Proxy,
+    Reboot, Service, Settings, State, Token, Trial, Url, Window,
 };
 
 use fragment::{Located, parse};
@@ -70,13 +71,20 @@ type Inputs = BTreeMap<&'static str, Located>;
 pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
     let mut inputs = Inputs::new();
-    let files = files(path, &mut problems);
+    let mut failures = Vec::new();
+    let files = files(path, &mut failures);
     for file in &files {
         match std::fs::read(file) {
             Ok(bytes) => inputs.append(&mut parse(file, &bytes, &mut problems)),
-            Err(error) => problems.push(Problem::file(file, format!("cannot be read: {error}"))),
+            Err(error) => failures.push((file.clone(), error)),
         }
     }
+    let unreadable = failures.iter().any(|(_, error)| may_pass(error));
+    problems.extend(
+        failures
+            .iter()
+            .map(|(file, error)| Problem::file(file, format!("cannot be read: {error}"))),
+    );
     let mut warnings = Vec::new();
     let settings = validate::settings(&inputs, credentials, &mut problems, &mut warnings);
     let order = |problem: &Problem| {
@@ -89,7 +97,7 @@ pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Loaded, ConfigErr
     problems.sort_by_key(order);
     warnings.sort_by_key(order);
     if !problems.is_empty() {
-        return Err(ConfigError { problems });
+        return Err(ConfigError { problems, unreadable });
     }
     Ok(Loaded {
         settings,
@@ -98,7 +106,14 @@ pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Loaded, ConfigErr
     })
 }
 
-fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+/// Whether it may be otherwise at the next try, with nobody near. What is not there and what is closed is a person's
+/// to mend.
+fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    !matches!(error.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory)
+}
+
+fn files(path: &Path, failures: &mut Vec<(PathBuf, io::Error)>) -> Vec<PathBuf> {
     let folder = path.parent().unwrap_or_else(|| Path::new("")).join(DROP_INS);
     let mut drop_ins = Vec::new();
     match std::fs::read_dir(&folder) {
@@ -106,12 +121,12 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
             for entry in entries {
                 match entry {
                     Ok(entry) => drop_ins.push(entry.path()),
-                    Err(error) => problems.push(Problem::file(&folder, format!("cannot be read: {error}"))),
+                    Err(error) => failures.push((folder.clone(), error)),
                 }
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => problems.push(Problem::file(&folder, format!("cannot be read: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => failures.push((folder, error)),
     }
     drop_ins.retain(|file| {
         let hidden = file

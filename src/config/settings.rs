@@ -1,5 +1,6 @@
 //! The validated settings: what the rest of the program is built from. Plain data; holds no secret.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub firmware: Firmware,
     /// Where the host is.
     pub location: Location,
+    /// What the service is told of the host's troubles.
+    pub diagnostics: Diagnostics,
     /// Where the state is kept.
     pub state: State,
 }
@@ -118,6 +121,16 @@ pub struct Proxy {
     pub host: String,
     /// TCP port, never 0.
     pub port: u16,
+}
+
+/// `http://HOST:PORT`, IPv6 in brackets.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "http://[{}]:{}", self.host, self.port),
+            false => write!(f, "http://{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// What manage says.
@@ -253,6 +266,54 @@ pub enum LocationSource {
     },
 }
 
+/// What the service is told of the host's troubles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    /// Whether the journal is read.
+    pub journal: bool,
+    /// The least important priority that is told, 0 (emerg) to 7 (debug) as in syslog(3).
+    pub priority: u8,
+    /// The only units whose entries are told, each with its suffix. Empty: all.
+    pub units: Vec<String>,
+    /// Units whose entries are not told.
+    pub exclude_units: Vec<String>,
+    /// Entries with these MESSAGE_IDs (32 hexadecimal digits in lower case) are told whatever their priority.
+    pub message_ids: Vec<String>,
+    /// The most log entries in a minute, 1 to 600.
+    pub max_per_minute: u32,
+    /// What must not leave the host beside what never does: regular expressions that are right.
+    pub redact: Vec<String>,
+    /// When which error code holds, 64 at most.
+    pub error_codes: Vec<ErrorCode>,
+}
+
+/// When an error code holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// 1 to 2147483647, and none of the agent's own, 9000 to 9099.
+    pub code: i32,
+    /// While or after what.
+    pub cause: ErrorCause,
+}
+
+/// What an error code stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorCause {
+    /// This unit is failed.
+    Failed(String),
+    /// Such an entry was logged; at least one of `message` and `message_id` is there.
+    Logged {
+        /// By this unit; none: by any.
+        unit: Option<String>,
+        /// A regular expression that is right and that its message matches somewhere.
+        message: Option<String>,
+        /// Its MESSAGE_ID, 32 hexadecimal digits in lower case.
+        message_id: Option<String>,
+        /// So long after the last of them the code holds: 1 minute to 30 days.
+        lasts: Duration,
+    },
+}
+
 /// Where the state is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -267,6 +328,26 @@ impl State {
             (Some(configured), _) => configured.clone(),
             (None, Some(given)) => given.to_path_buf(),
             (None, None) => PathBuf::from(DEFAULT_STATE_DIRECTORY),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_written_as_an_address_of_it_must_be() {
+        for (host, written) in [
+            ("proxy.example.com", "http://proxy.example.com:3128"),
+            ("192.0.2.1", "http://192.0.2.1:3128"),
+            ("2001:db8::1", "http://[2001:db8::1]:3128"),
+        ] {
+            let proxy = Proxy {
+                host: host.to_owned(),
+                port: 3128,
+            };
+            assert_eq!(proxy.to_string(), written);
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 
+mod diagnostics;
 mod firmware;
 mod secrets;
 mod values;
@@ -118,6 +119,10 @@ fn what_the_shipped_configuration_shows_as_a_default_is_the_default() {
     assert_eq!(bare.reboot, full.reboot);
     assert_eq!(bare.factory_reset, full.factory_reset);
     assert_eq!(bare.location, full.location);
+    // what has no default is shown by an example: what is redacted, and the codes
+    let mut diagnostics = full.diagnostics.clone();
+    (diagnostics.redact, diagnostics.error_codes) = (Vec::new(), Vec::new());
+    assert_eq!(bare.diagnostics, diagnostics);
     // what has no default is shown by an example: files, proxy, rate and window
     let mut firmware = full.firmware.clone();
     (firmware.ca_file, firmware.certificate, firmware.proxy) = (None, None, None);
@@ -142,13 +147,17 @@ fn the_examples_are_complete() {
 #[test]
 fn the_documentation_names_every_key() {
     let text = std::fs::read_to_string(project("docs/configuration.md")).unwrap();
-    for (key, _) in keys::KEYS {
+    for (key, holds) in keys::KEYS {
         let (section, name) = key.rsplit_once('.').unwrap();
         let (_, rest) = text
             .split_once(&format!("## [{section}]\n"))
             .unwrap_or_else(|| panic!("no section {section}"));
         let rest = rest.split("\n## ").next().unwrap();
-        assert!(rest.contains(&format!("| `{name}` |")), "{key} is not explained");
+        let explained = match holds {
+            keys::Holds::Tables(_) => text.contains(&format!("## [[{key}]]\n")),
+            _ => rest.contains(&format!("| `{name}` |")),
+        };
+        assert!(explained, "{key} is not explained");
     }
 }
 
@@ -291,6 +300,7 @@ fn a_whole_configuration_becomes_settings() {
             min_distance: 12.5,
             decimals: 3,
         },
+        diagnostics: with("").settings().diagnostics,
         state: State {
             directory: Some("/data/iotdm-agent".into()),
         },
@@ -381,8 +391,6 @@ fn every_problem_is_told_at_once_in_the_order_of_the_lines() {
         "[location.fixed]\n",
         "latitude = 91\n",
         "longitude = inf\n",
-        "[diagnostics]\n",
-        "journal = true\n",
     ));
     let expected = "\
 config.toml:2:7: device.org: \"quickstart\" has no device management: use the organisation that the device is registered in
@@ -423,9 +431,7 @@ config.toml:33:12: location.decimals: must be a whole number
 config.toml:35:12: location.fixed.latitude: 91 is out of range: -90 to 90 degrees
     see docs/configuration.md
 config.toml:36:13: location.fixed.longitude: inf is no number to work with
-    write it in digits, such as 48.137
-config.toml:37:2: diagnostics: [diagnostics] is not supported by this version
-    remove it until a version that has it is installed";
+    write it in digits, such as 48.137";
     assert_eq!(etc.refusal(), expected);
 }
 

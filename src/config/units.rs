@@ -96,6 +96,36 @@ pub(super) fn unit_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads one of syslog(3)'s priorities by the name that journalctl(1) uses; 0 is the worst.
+pub(super) fn priority(text: &str) -> Result<u8, String> {
+    const NAMES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+    let named = (0..).zip(NAMES).find(|(_, name)| *name == text);
+    named
+        .map(|(priority, _)| priority)
+        .ok_or_else(|| format!("must be one of {}", NAMES.map(|name| format!("{name:?}")).join(", ")))
+}
+
+/// Reads a MESSAGE_ID: 32 hexadecimal digits, perhaps with the dashes of a UUID. Lower case, without dashes.
+pub(super) fn message_id(text: &str) -> Result<String, String> {
+    let digits = text.replace('-', "").to_ascii_lowercase();
+    match digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        true => Ok(digits),
+        false => Err(format!(
+            "{text:?} is no MESSAGE_ID: write its 32 hexadecimal digits, as journalctl -o verbose shows them"
+        )),
+    }
+}
+
+/// Reads a regular expression, 500 bytes at most, that does not match everything.
+pub(super) fn pattern(text: &str) -> Result<String, String> {
+    match regex_lite::Regex::new(text) {
+        _ if text.len() > 500 => Err("is longer than 500 bytes".to_owned()),
+        Ok(pattern) if pattern.is_match("") => Err(format!("{text:?} matches the empty text, and so everything")),
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{text:?} is no regular expression: {error}")),
+    }
+}
+
 /// Reads the name or address of a host, without a port. Lower case, IPv6 without brackets, as they are compared.
 pub(super) fn host(text: &str) -> Result<String, String> {
     const RIGHT: &str =
@@ -145,6 +175,9 @@ pub(super) fn proxy(text: &str) -> Result<Proxy, String> {
 
 /// Reads `HOST:PORT`, IPv6 in brackets.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    if text.ends_with('/') {
+        return Err("nothing may follow the port".to_owned());
+    }
     match host_and_port(text, "")? {
         (_, Some(_)) => Ok(text.to_owned()),
         (_, None) => Err("the port is missing: write HOST:PORT".to_owned()),

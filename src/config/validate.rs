@@ -3,6 +3,7 @@
 //! Files that the configuration names may still be missing (they are read at each connect): that is a warning. A token
 //! or key that every user of the host can read is refused.
 
+mod diagnostics;
 mod firmware;
 mod location;
 
@@ -62,6 +63,7 @@ pub(super) fn settings(
     };
     let firmware = check.firmware();
     let location = check.location();
+    let diagnostics = check.diagnostics();
     let state = State {
         directory: check.path("state.directory"),
     };
@@ -78,6 +80,7 @@ pub(super) fn settings(
                 factory_reset,
                 firmware,
                 location,
+                diagnostics,
                 state,
             }))
         }

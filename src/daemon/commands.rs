@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::run::Daemon;
-use super::{Happening, check};
+use super::{Happening, check, diagnostics};
 use crate::agent::effect::Reply as CommandReply;
 use crate::agent::{CommandId, Event};
 use crate::host::clock;
@@ -20,8 +20,8 @@ impl Daemon {
                 let (path, environment) = (self.config_path.clone(), self.environment.clone());
                 let happenings = self.happenings.clone();
                 tokio::spawn(async move {
-                    let findings = check::host(&path, &environment, None).await;
-                    let _ = happenings.send(Happening::Checked(findings, call.reply)).await;
+                    let looked = check::host(&path, &environment, true).await;
+                    let _ = happenings.send(Happening::Checked(looked, call.reply)).await;
                 });
             }
             _ if self.agent.is_none() => {
@@ -31,6 +31,9 @@ impl Daemon {
                 let whereabouts = self.agent.as_ref().map(|agent| agent.whereabouts(clock::boottime()));
                 let _ = call.reply.send(Reply::Done(serde_json::json!(whereabouts)));
             }
+            Request::DiagStatus => {
+                let _ = call.reply.send(Reply::Done(self.diag_report()));
+            }
             Request::Manage => {
                 let command = self.keep(call.reply);
                 self.events.push_back(Event::Manage(command));
@@ -39,10 +42,15 @@ impl Daemon {
                 let command = self.keep(call.reply);
                 self.events.push_back(Event::Unmanage(command));
             }
-            Request::FirmwareInstall { name, .. } => {
-                let command = self.keep(call.reply);
-                self.events.push_back(Event::InstallFile(command, name));
-            }
+            Request::FirmwareInstall { name, size } => match self.takes_image(size) {
+                Ok(()) => {
+                    let command = self.keep(call.reply);
+                    self.events.push_back(Event::InstallFile(command, name));
+                }
+                Err(reason) => {
+                    let _ = call.reply.send(Reply::Failed(reason));
+                }
+            },
             Request::FirmwareConfirm => {
                 let command = self.keep(call.reply);
                 self.events.push_back(Event::ConfirmTrial(command));
@@ -51,6 +59,18 @@ impl Daemon {
                 let command = self.keep(call.reply);
                 self.events.push_back(Event::RollBack(command));
             }
+            request @ (Request::DiagAddLog { .. }
+            | Request::DiagClearLogs
+            | Request::DiagAddError { .. }
+            | Request::DiagClearErrors) => match diagnostics::command(request) {
+                Ok(what) => {
+                    let command = self.keep(call.reply);
+                    self.events.push_back(Event::Diag(command, what));
+                }
+                Err(reason) => {
+                    let _ = call.reply.send(Reply::Failed(reason));
+                }
+            },
         }
     }
 

@@ -48,6 +48,7 @@ impl Daemon {
         let Configuration::Configured(settings) = &self.configuration.settings else {
             self.connection = Connection::None;
             self.look_for_location();
+            self.look_for_trouble();
             return self.leave().await;
         };
         // The first answer of the host comes soon, and leads here.
@@ -78,7 +79,9 @@ impl Daemon {
         self.look_for_location();
         // What recovery says comes before anything that the broker has waiting.
         self.drain().await;
+        self.look_for_trouble();
         if self.session.is_none() {
+            self.end_probe().await;
             let seed = uuid::Uuid::new_v4().as_u64_pair().0;
             let (session, events) = mqtt::start(options, seed);
             self.session = Some(Link { session, events });
@@ -101,9 +104,18 @@ impl Daemon {
                     if folder != self.folder {
                         tracing::warn!("[state] directory takes effect when the agent is restarted");
                     }
-                    // Certificates and token are read anew, too.
-                    if let (Some(link), Ok(options)) = (&self.session, settings::session(settings)) {
+                    let options = settings::session(settings);
+                    let moved = self.agent.as_ref().is_some_and(|agent| {
+                        let (identity, service) = settings::belongs_to(settings);
+                        agent.settings().identity != identity || agent.settings().service != service
+                    });
+                    if moved {
+                        // What the session has not delivered is for that service, as that device.
+                        self.leave().await;
+                    } else if let (Some(link), Ok(options)) = (&self.session, options) {
+                        // Certificates and token are read anew, too.
                         link.session.reload(options);
+                        self.connection = Connection::Connecting;
                     }
                 }
                 self.configured().await;

@@ -1,4 +1,8 @@
 //! The state and the outbox, written without holding up the rest: each write happens on a thread that may block.
+//!
+//! A step that commits writes its records first and the state then. What happens in between must not leave records of a
+//! change that never was: an answer would be sent that is not true. So such a record carries the generation of the state
+//! that it came with, and counts only when the state is that far.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -27,6 +31,23 @@ struct Files {
     /// Records that the disk did not take, oldest first; tried again before anything else. The brain has them, too, and
     /// it is its bound that keeps them few.
     unwritten: VecDeque<(OweId, Vec<u8>)>,
+    /// A record whose state never came may still be on the disk. It must be gone from there before a state of its
+    /// generation comes.
+    undone: bool,
+}
+
+/// What stands before the bytes of a record: its id, and the generation of the state that it came with, 0 without one.
+const HEADER: usize = 16;
+
+fn encode(id: OweId, generation: u64, record: &[u8]) -> Vec<u8> {
+    [&id.0.to_le_bytes(), &generation.to_le_bytes(), record].concat()
+}
+
+fn decode(bytes: &[u8]) -> Option<(OweId, u64, &[u8])> {
+    let (header, record) = bytes.split_first_chunk::<HEADER>()?;
+    let (id, rest) = header.split_first_chunk()?;
+    let (generation, _) = rest.split_first_chunk()?;
+    Some((OweId(u64::from_le_bytes(*id)), u64::from_le_bytes(*generation), record))
 }
 
 /// What was found at the start.
@@ -48,28 +69,41 @@ pub(super) struct Written {
 impl Disk {
     pub(super) fn open(folder: &Path) -> Result<(Self, Found), StoreError> {
         let (state, loaded) = StateFile::open(folder)?;
-        let (outbox, recovered) = Outbox::open(&folder.join("outbox"), LIMITS)?;
+        let (mut outbox, recovered) = Outbox::open(&folder.join("outbox"), LIMITS)?;
         let mut notices = loaded.notices;
         notices.extend(recovered.cut);
-        let durable = match loaded.json.as_deref().map(Durable::from_json) {
+        let durable = match loaded.json.as_deref().map(|json| (json, Durable::from_json(json))) {
             None => Durable::default(),
-            Some(Ok(durable)) => durable,
-            Some(Err(error)) => {
-                let reason = format!("its content is not understood ({error}); the agent starts as if it were new");
+            Some((_, Ok(durable))) => durable,
+            Some((json, Err(error))) => {
+                let kept = match state.keep(json) {
+                    Ok(path) => format!("it is kept as {}", path.display()),
+                    Err(error) => format!("it could not be kept ({})", error.reason()),
+                };
                 notices.push(Notice {
                     path: folder.to_owned(),
-                    reason,
+                    reason: format!(
+                        "its content is not understood ({error}); {kept}, and the agent starts as if it were new"
+                    ),
                 });
                 Durable::default()
             }
         };
         let mut seqs = HashMap::new();
         let mut owed = Vec::new();
+        let mut undone = false;
         for (seq, bytes) in recovered.records {
-            if let Some((id, record)) = bytes.split_first_chunk() {
-                let id = OweId(u64::from_le_bytes(*id));
-                seqs.insert(id, seq);
-                owed.push((id, record.to_vec()));
+            match decode(&bytes) {
+                Some((id, generation, record)) if generation <= loaded.generation => {
+                    seqs.insert(id, seq);
+                    owed.push((id, record.to_vec()));
+                }
+                // Its request was not acknowledged, and comes again.
+                _ => {
+                    // tried again before the next commit
+                    let _ = outbox.remove(seq);
+                    undone = true;
+                }
             }
         }
         Ok((
@@ -79,6 +113,7 @@ impl Disk {
                     outbox,
                     seqs,
                     unwritten: VecDeque::new(),
+                    undone,
                 }),
             },
             Found { durable, owed, notices },
@@ -156,7 +191,7 @@ impl Files {
 
     fn append_unwritten(&mut self, dropped: &mut Vec<OweId>) -> Result<(), StoreError> {
         while let Some((id, record)) = self.unwritten.pop_front() {
-            if let Err(error) = self.append(id, &record, dropped) {
+            if let Err(error) = self.append(id, 0, &record, dropped) {
                 self.unwritten.push_front((id, record));
                 return Err(error);
             }
@@ -176,8 +211,9 @@ impl Files {
             // Nothing of the step has happened: its numbers may be given to other records.
             for (id, _) in new {
                 if let Some(seq) = self.seqs.remove(id) {
-                    // What cannot be removed now is removed by a later sync, or sent after a restart.
+                    // What cannot be removed now is removed before the next commit, or at the next start.
                     let _ = self.outbox.remove(seq);
+                    self.undone = true;
                 }
             }
         }
@@ -191,8 +227,14 @@ impl Files {
         dropped: &mut Vec<OweId>,
         owes: bool,
     ) -> Result<(), StoreError> {
+        if commit.is_some() && self.undone {
+            self.outbox.settle()?;
+            self.outbox.sync()?;
+            self.undone = false;
+        }
+        let generation = commit.map_or(0, |_| self.state.generation() + 1);
         for (id, record) in new {
-            self.append(*id, record, dropped)?;
+            self.append(*id, generation, record, dropped)?;
         }
         if let Some(json) = commit {
             if owes {
@@ -203,10 +245,14 @@ impl Files {
         Ok(())
     }
 
-    fn append(&mut self, id: OweId, record: &[u8], dropped: &mut Vec<OweId>) -> Result<(), StoreError> {
-        let mut bytes = id.0.to_le_bytes().to_vec();
-        bytes.extend_from_slice(record);
-        let appended = match self.outbox.append(&bytes) {
+    fn append(
+        &mut self,
+        id: OweId,
+        generation: u64,
+        record: &[u8],
+        dropped: &mut Vec<OweId>,
+    ) -> Result<(), StoreError> {
+        let appended = match self.outbox.append(&encode(id, generation, record)) {
             // It never will fit, and must not be in the way of what does.
             Err(StoreError::TooLarge { .. }) => {
                 dropped.push(id);
@@ -250,6 +296,67 @@ mod tests {
         drop(files);
         let (_, found) = open(folder.path());
         assert_eq!(found.owed, [(OweId(1), b"instead".to_vec())]);
+    }
+
+    /// Writes the records of a step that commits, and dies before the state is written.
+    fn dies_before_the_state(mut files: Files, record: &[u8]) {
+        let generation = files.state.generation() + 1;
+        files.append(OweId(1), generation, record, &mut Vec::new()).unwrap();
+        files.outbox.sync().unwrap();
+    }
+
+    #[test]
+    fn an_answer_to_a_change_that_never_reached_the_disk_is_not_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut files, _) = open(folder.path());
+        assert!(
+            files
+                .write(&[(OweId(1), b"first".to_vec())], Some(b"{}"))
+                .refused
+                .is_none()
+        );
+        files.outbox.remove(files.seqs[&OweId(1)]).unwrap();
+        dies_before_the_state(files, b"not true");
+        let (mut files, found) = open(folder.path());
+        assert_eq!(found.owed, []);
+        // nor later, when the state is that far
+        assert!(
+            files
+                .write(&[(OweId(1), b"true".to_vec())], Some(b"{}"))
+                .refused
+                .is_none()
+        );
+        drop(files);
+        let (_, found) = open(folder.path());
+        assert_eq!(found.owed, [(OweId(1), b"true".to_vec())]);
+    }
+
+    #[test]
+    fn a_state_that_is_not_understood_is_kept_for_a_person() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut files, _) = open(folder.path());
+        files.write(&[], Some(b"[\"of another agent\"]"));
+        drop(files);
+        let (mut files, found) = open(folder.path());
+        assert_eq!(found.durable, Durable::default());
+        let kept = folder.path().join("state.not-understood");
+        let told = &found.notices[0].reason;
+        assert!(told.contains(&format!("kept as {}", kept.display())), "{told}");
+        for _ in 0..2 {
+            files.write(&[], Some(b"{}"));
+        }
+        assert_eq!(std::fs::read(kept).unwrap(), b"[\"of another agent\"]");
+    }
+
+    #[test]
+    fn what_was_owed_without_a_change_is_sent_whatever_the_state_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut files, _) = open(folder.path());
+        assert!(files.write(&[(OweId(1), b"owed".to_vec())], None).refused.is_none());
+        files.outbox.sync().unwrap();
+        drop(files);
+        let (_, found) = open(folder.path());
+        assert_eq!(found.owed, [(OweId(1), b"owed".to_vec())]);
     }
 
     #[test]

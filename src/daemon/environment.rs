@@ -14,6 +14,8 @@ pub struct Environment {
     pub runtime_directory: Option<PathBuf>,
     /// `IOTDM_BOOT_ID`, which the unit sets to `%b`.
     pub boot_id: Option<String>,
+    /// `IOTDM_JOURNAL_DIRECTORY`: where the journal's files are, where journald does not write them (for tests).
+    pub journal_directory: Option<PathBuf>,
     /// Whether stderr is the journal's (`JOURNAL_STREAM`).
     pub journal: bool,
 }
@@ -36,6 +38,7 @@ impl Environment {
             state_directory: first("STATE_DIRECTORY"),
             runtime_directory: first("RUNTIME_DIRECTORY"),
             boot_id: env::var("IOTDM_BOOT_ID").ok(),
+            journal_directory: env::var_os("IOTDM_JOURNAL_DIRECTORY").map(PathBuf::from),
             journal: env::var_os("JOURNAL_STREAM").is_some(),
         }
     }

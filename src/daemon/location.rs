@@ -9,7 +9,7 @@ use super::run::Daemon;
 use crate::agent::Event;
 use crate::agent::location::Fix;
 use crate::config::{self, Configuration, LocationSource};
-use crate::host::gpsd::{Gpsd, Options, Report};
+use crate::host::gpsd::{Gpsd, Options, Report, Trouble};
 
 /// A look costs a wake-up, and one that comes to rarely a fix that is old.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
@@ -51,16 +51,7 @@ impl Daemon {
         let task = tokio::spawn(async move {
             let mut gpsd = Gpsd::start(options);
             loop {
-                let event = match gpsd.next().await {
-                    Report::Fix(fix) => Event::Fix(Fix {
-                        latitude: fix.latitude,
-                        longitude: fix.longitude,
-                        elevation: fix.altitude,
-                        accuracy: fix.accuracy,
-                        measured: fix.time,
-                    }),
-                    Report::Trouble(trouble) => Event::NoFix(trouble.to_string()),
-                };
+                let event = event(gpsd.next().await);
                 // Nobody listens any more when the daemon stops.
                 if happenings.send(Happening::Event(event)).await.is_err() {
                     return;
@@ -68,5 +59,38 @@ impl Daemon {
             }
         });
         self.looking.0 = Some((address, interval, task));
+    }
+}
+
+/// Only a receiver that was heard, or was not, says that there is no fix; a gpsd that is away, as while it is restarted,
+/// says nothing of it.
+fn event(report: Report) -> Event {
+    match report {
+        Report::Fix(fix) => Event::Fix(Fix {
+            latitude: fix.latitude,
+            longitude: fix.longitude,
+            elevation: fix.altitude,
+            accuracy: fix.accuracy,
+            measured: fix.time,
+        }),
+        Report::Trouble(trouble @ (Trouble::NoFix | Trouble::Silent { .. })) => Event::NoFix(trouble.to_string()),
+        Report::Trouble(trouble) => Event::NotAsked(trouble.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_receiver_without_a_fix_ends_the_last_one_at_once() {
+        let (address, reason, receivers) = ("localhost:2947".to_owned(), String::new(), String::new());
+        let ends = |trouble| matches!(event(Report::Trouble(trouble)), Event::NoFix(_));
+        assert!(ends(Trouble::NoFix) && ends(Trouble::Silent { receivers }));
+        let lost = Trouble::Lost {
+            address: address.clone(),
+            reason: reason.clone(),
+        };
+        assert!(!ends(lost) && !ends(Trouble::Unreachable { address, reason }) && !ends(Trouble::NoReceiver));
     }
 }

@@ -7,6 +7,7 @@ pub mod check;
 mod commands;
 mod configuration;
 mod connection;
+mod diagnostics;
 mod disk;
 mod environment;
 mod firmware;
@@ -20,9 +21,10 @@ mod run;
 mod settings;
 mod shutdown;
 
+pub use diagnostics::offer;
 pub use environment::Environment;
 pub use logging::start as start_logging;
-pub use report::{Report, firmware_in_words, location_in_words, readable};
+pub use report::{Report, diagnostics_in_words, firmware_in_words, location_in_words, readable};
 pub use reset::reset_plan;
 pub use run::{Exit, run};
 
@@ -56,5 +58,5 @@ enum Happening {
     /// logind's signal.
     PreparingForShutdown(bool),
     /// `check` has looked at everything that it sees without the connection.
-    Checked(Vec<check::Finding>, tokio::sync::oneshot::Sender<crate::local::Reply>),
+    Checked(check::Looked, tokio::sync::oneshot::Sender<crate::local::Reply>),
 }

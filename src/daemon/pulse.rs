@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// A task that shows its progress at least every 10 s is late after this.
-const LATE: Duration = Duration::from_secs(40);
+/// A task that shows its progress at least every 10 s, or every 40 s while journalctl hangs, is late after this.
+const LATE: Duration = Duration::from_secs(60);
 
 /// The tasks that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +14,11 @@ pub(super) enum Task {
     Session,
     Local,
     Shutdown,
+    Journal,
 }
 
 impl Task {
-    const ALL: [Task; 3] = [Task::Session, Task::Local, Task::Shutdown];
+    const ALL: [Task; 4] = [Task::Session, Task::Local, Task::Shutdown, Task::Journal];
 }
 
 /// When each of them last made progress. A task that does not run (no session without a configuration) is not watched.
@@ -86,6 +87,7 @@ mod tests {
         assert_eq!(pulse.late(later), Some(Task::Local));
         pulse.rest(Task::Local);
         pulse.rest(Task::Shutdown);
+        pulse.rest(Task::Journal);
         assert_eq!(pulse.late(later), None);
     }
 }

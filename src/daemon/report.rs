@@ -15,6 +15,7 @@ use crate::agent::durable::Wish;
 use crate::agent::{Agent, Status};
 use crate::config::{self, Configuration};
 use crate::host::clock;
+use crate::protocol::timestamp;
 
 /// How the agent stands. Members are only ever added.
 #[derive(Debug, Serialize)]
@@ -175,8 +176,11 @@ pub fn readable(value: &Value) -> String {
         let managed = match (agent["wish"].as_str(), agent["managed"].as_bool()) {
             (Some("unmanaged"), _) => "no: taken out of management on this device (iotdm-agent manage takes it back)",
             (Some("unmanaging"), _) => "no: taken out of management on this device; the service does not know yet",
-            (_, Some(true)) => "yes",
-            _ => "not yet: the service has not answered since the agent started",
+            (Some("managed"), Some(true)) => "yes",
+            (Some("managed"), _) => "not yet: the service has not answered since the agent started",
+            _ => {
+                "no: a newer version of the agent has left something that this one does not know (iotdm-agent manage or unmanage decides)"
+            }
         };
         let since = agent["managed_since"]
             .as_i64()
@@ -259,6 +263,7 @@ pub fn firmware_in_words(firmware: &Value) -> String {
         None => phase.to_owned(),
     }));
     lines.extend(text("waiting_for").map(|what| format!("waiting for: {what}")));
+    lines.extend(text("trouble").map(str::to_owned));
     lines.extend(text("not_supported").map(|reason| format!("not supported here: {reason}")));
     lines.join("\n")
 }
@@ -298,6 +303,73 @@ pub fn location_in_words(value: &Value) -> String {
     lines.join("\n")
 }
 
+/// The answer to `iotdm-agent diag status` for a person.
+pub fn diagnostics_in_words(value: &Value) -> String {
+    let number = |name: &str| value[name].as_u64().unwrap_or(0);
+    let list = |value: &Value| {
+        let codes = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        codes.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = Vec::new();
+    lines.push(match (value["reading"].as_bool(), value["trouble"].as_str()) {
+        (Some(true), None) => format!("the journal is read: {} entries so far", number("entries_taken")),
+        (Some(true), Some(trouble)) => format!("the journal cannot be read: {trouble}"),
+        _ => "the journal is not read ([diagnostics] journal in the configuration)".to_owned(),
+    });
+    lines.extend(value["cursor"].as_str().map(|cursor| match written_at(cursor) {
+        Some(time) => format!("it is read up to {time} (journalctl --cursor='{cursor}')"),
+        None => format!("it is read up to the cursor '{cursor}'"),
+    }));
+    lines.push(format!(
+        "{} of at most {} log entries in the last minute",
+        number("in_last_minute"),
+        number("max_per_minute")
+    ));
+    if number("logs_waiting") > 0 {
+        lines.push(format!(
+            "{} log entries wait for the service ({} bytes), {} of them are sent and not answered yet",
+            number("logs_waiting"),
+            number("bytes_waiting"),
+            number("logs_in_flight")
+        ));
+    }
+    if number("folded") > 0 {
+        lines.push(format!("{} repetitions are counted and not told yet", number("folded")));
+    }
+    if let Some(held) = value["held_back"].as_object().filter(|held| !held.is_empty()) {
+        let held: Vec<_> = held.iter().map(|(unit, count)| format!("{count} of {unit}")).collect();
+        lines.push(format!("held back, to be told in one: {}", held.join(", ")));
+    }
+    if number("dropped_logs") > 0 {
+        lines.push(format!(
+            "{} log entries, of {} in the journal, were dropped for want of room: the service was away too long",
+            number("dropped_logs"),
+            number("dropped_entries")
+        ));
+    }
+    let codes = &value["error_codes"];
+    lines.push(match list(&codes["hold"]).as_str() {
+        "" => "no error code holds".to_owned(),
+        codes => format!("error codes that hold: {codes}"),
+    });
+    if codes["hold"] != codes["told"] {
+        lines.push(match list(&codes["told"]).as_str() {
+            "" => "the service knows of no error code yet".to_owned(),
+            codes => format!("the service still has: {codes}"),
+        });
+    }
+    if codes["refused"].as_array().is_some_and(|refused| !refused.is_empty()) {
+        lines.push(format!("the service refused: {}", list(&codes["refused"])));
+    }
+    lines.join("\n")
+}
+
+/// When the entry at a cursor of the journal was written: its `t` is in microseconds, hexadecimal.
+fn written_at(cursor: &str) -> Option<String> {
+    let micros = cursor.split(';').find_map(|part| part.strip_prefix("t="))?;
+    timestamp::format(i64::from_str_radix(micros, 16).ok()? / 1_000_000)
+}
+
 /// `mgmt.firmware.updateStatus` in the protocol's words.
 fn update_status(status: u64) -> &'static str {
     match status {
@@ -307,5 +379,33 @@ fn update_status(status: u64) -> &'static str {
         5 => "unsupported image",
         6 => "invalid URI",
         _ => "for a reason that this version does not know",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn diagnostics_are_told_with_the_position_what_waits_what_was_held_back_and_what_was_dropped() {
+        let status = json!({
+            "reading": true, "cursor": "s=1;i=2;b=3;m=4;t=617618cb1e800;x=5", "entries_taken": 7,
+            "logs_waiting": 12, "bytes_waiting": 3000, "logs_in_flight": 10,
+            "max_per_minute": 30, "in_last_minute": 4, "folds": 1, "folded": 8,
+            "held_back": {"modbus.service": 9}, "dropped_logs": 2, "dropped_entries": 5,
+            "error_codes": {"hold": [42, 9002], "told": [42], "by_hand": [42], "refused": [7]},
+        });
+        let text = "the journal is read: 7 entries so far
+it is read up to 2024-05-01T10:00:00Z (journalctl --cursor='s=1;i=2;b=3;m=4;t=617618cb1e800;x=5')
+4 of at most 30 log entries in the last minute
+12 log entries wait for the service (3000 bytes), 10 of them are sent and not answered yet
+8 repetitions are counted and not told yet
+held back, to be told in one: 9 of modbus.service
+2 log entries, of 5 in the journal, were dropped for want of room: the service was away too long
+error codes that hold: 42, 9002
+the service still has: 42
+the service refused: 7";
+        assert_eq!(diagnostics_in_words(&status), text);
     }
 }

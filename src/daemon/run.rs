@@ -18,7 +18,7 @@ use super::environment::Environment;
 use super::link::{Link, next_event};
 use super::logging;
 use super::pulse::{Pulse, Task, notify};
-use super::{Facts, Happening, firmware, location, shutdown};
+use super::{Facts, Happening, diagnostics, firmware, location, shutdown};
 use crate::agent::{AckId, After, Agent, CommandId, Disk, Effect, Event, Now, PublishId};
 use crate::config::{self, Configuration};
 use crate::host::clock;
@@ -30,7 +30,7 @@ use crate::mqtt::AckToken;
 pub enum Exit {
     /// It was told to.
     Stopped,
-    /// It cannot run: another agent has the state, no boot id, no disk.
+    /// It cannot run: another agent has the state, no boot id, no disk. It is tried again.
     Failed,
     /// The configuration was refused; only a person can mend that.
     Configuration,
@@ -67,6 +67,14 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     };
     let loaded = match config::load(config_path, environment.credentials.as_deref()) {
         Ok(loaded) => loaded,
+        Err(error) if error.unreadable => {
+            tracing::error!(
+                MESSAGE_ID = logging::CONFIGURATION,
+                "the configuration cannot be read:\n{error}"
+            );
+            notify(&[NotifyState::Status("the configuration cannot be read, trying again")]);
+            return Exit::Failed;
+        }
         Err(error) => {
             tracing::error!(
                 MESSAGE_ID = logging::CONFIGURATION,
@@ -99,6 +107,9 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
             notice.reason
         );
     }
+    if !found.durable.firmware.local {
+        firmware::forget_handed_over(&folder);
+    }
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -122,35 +133,9 @@ pub async fn run(config_path: &Path, environment: Environment) -> Exit {
     };
     let beat = pulse.clone();
     let watch = tokio::spawn(shutdown::watch(happenings.clone(), move || beat.beat(Task::Shutdown)));
-    let mut daemon = Daemon {
-        config_path: config_path.to_owned(),
-        environment,
-        boot_id,
-        folder,
-        files,
-        agent: None,
-        waiting: Some(found),
-        events: VecDeque::new(),
-        session: None,
-        outstanding: BTreeSet::new(),
-        facts: None,
-        silent: 0,
-        connection: Connection::None,
-        configuration: loaded,
-        configuration_trouble: None,
-        disk_trouble: None,
-        acks: HashMap::new(),
-        next_ack: 0,
-        calls: HashMap::new(),
-        next_command: 0,
-        delay_lock: None,
-        firmware: firmware::Tasks::new(),
-        looking: location::Looking::default(),
-        happenings,
-        pulse,
-        started: Instant::now(),
-        last_summary: String::new(),
-    };
+    let mut daemon = Daemon::new(config_path, environment, boot_id, folder, files, loaded, happenings);
+    daemon.waiting = Some(found);
+    daemon.pulse = pulse;
     daemon.announce_configuration();
     notify(&[NotifyState::Ready]);
     daemon.ask_facts();
@@ -195,8 +180,11 @@ pub(super) struct Daemon {
     /// `None` until the host was asked for the first time.
     pub(super) facts: Option<Facts>,
     /// How often in a row RAUC did not say.
-    silent: u32,
+    pub(super) silent: u32,
     pub(super) connection: Connection,
+    /// What it was made with, or could not be.
+    pub(super) tried: Option<check::Tried>,
+    pub(super) probe: Option<check::Probe>,
     pub(super) configuration: config::Loaded,
     pub(super) configuration_trouble: Option<String>,
     pub(super) disk_trouble: Option<String>,
@@ -207,6 +195,7 @@ pub(super) struct Daemon {
     pub(super) delay_lock: Option<OwnedFd>,
     pub(super) firmware: firmware::Tasks,
     pub(super) looking: location::Looking,
+    pub(super) reading: diagnostics::Reading,
     pub(super) happenings: mpsc::Sender<Happening>,
     pub(super) pulse: Pulse,
     pub(super) started: Instant,
@@ -214,6 +203,50 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
+    /// Without a brain, a session, or anything under way.
+    pub(super) fn new(
+        config_path: &Path,
+        environment: Environment,
+        boot_id: String,
+        folder: PathBuf,
+        files: Files,
+        configuration: config::Loaded,
+        happenings: mpsc::Sender<Happening>,
+    ) -> Self {
+        Daemon {
+            config_path: config_path.to_owned(),
+            environment,
+            boot_id,
+            folder,
+            files,
+            agent: None,
+            waiting: None,
+            events: VecDeque::new(),
+            session: None,
+            outstanding: BTreeSet::new(),
+            facts: None,
+            silent: 0,
+            connection: Connection::None,
+            tried: None,
+            probe: None,
+            configuration,
+            configuration_trouble: None,
+            disk_trouble: None,
+            acks: HashMap::new(),
+            next_ack: 0,
+            calls: HashMap::new(),
+            next_command: 0,
+            delay_lock: None,
+            firmware: firmware::Tasks::new(),
+            looking: location::Looking::default(),
+            reading: diagnostics::Reading::default(),
+            happenings,
+            pulse: Pulse::default(),
+            started: Instant::now(),
+            last_summary: String::new(),
+        }
+    }
+
     async fn work(&mut self, mut sources: Sources) -> Exit {
         // A third of what systemd allows, and often enough for the status line.
         let feed = sd_notify::watchdog_enabled().map_or(Duration::from_secs(20), |limit| limit / 3);
@@ -239,6 +272,7 @@ impl Daemon {
                         return Exit::Failed;
                     }
                 },
+                found = self.reading.next() => self.trouble_found(found),
                 Some(happening) = sources.inbox.recv() => self.happened(happening).await,
                 Some(call) = sources.commands.recv() => self.called(call),
                 () = tokio::time::sleep(deadline.unwrap_or(Duration::MAX)), if deadline.is_some() => {
@@ -251,7 +285,10 @@ impl Daemon {
                         self.disk_said(Some(reason));
                     }
                 }
-                _ = try_disk.tick(), if self.disk_trouble.is_some() => self.try_disk().await,
+                _ = try_disk.tick(), if self.disk_trouble.is_some() || self.reading.waits() => {
+                    self.try_disk().await;
+                    self.offer_journal();
+                }
                 _ = facts.tick() => self.ask_facts(),
                 _ = sources.hangup.recv() => self.reload().await,
                 _ = sources.terminate.recv() => return Exit::Stopped,
@@ -260,7 +297,7 @@ impl Daemon {
         }
     }
 
-    fn now() -> Now {
+    pub(super) fn now() -> Now {
         Now {
             boottime: clock::boottime(),
             wall: clock::wall(),
@@ -304,7 +341,9 @@ impl Daemon {
 
     /// Has everything that the disk refused reached it by now?
     async fn try_disk(&mut self) {
-        let Some(agent) = &self.agent else { return };
+        let Some(agent) = self.agent.as_ref().filter(|_| self.disk_trouble.is_some()) else {
+            return;
+        };
         let written = self.files.try_again(agent.durable()).await;
         self.disk_said(written.refused);
         if !written.dropped.is_empty() {
@@ -336,15 +375,18 @@ impl Daemon {
                     let _ = call.send(command_reply(reply));
                 }
             }
+            After::Effect(Effect::JournalTaken(batch)) => self.journal_taken(batch),
             After::Effect(Effect::Say(say)) => logging::say(&say),
             After::Effect(Effect::Survey(op, purpose)) => self.survey(op, purpose),
             After::Effect(Effect::Watch(watch)) => self.watch_health(watch),
             After::Effect(Effect::Marker(marker)) => self.mark_trial(marker).await,
             After::Effect(Effect::Discard) => self.discard().await,
             After::Effect(Effect::SurveyReset(op)) => self.survey_reset(op),
+            After::Effect(Effect::FollowReset { op, limit }) => self.follow_reset(op, limit),
             After::Effect(Effect::ReadResetReport(op)) => self.read_reset_report(op),
             After::Effect(Effect::DiscardResetReport) => self.discard_reset_report(),
             After::Effect(Effect::WithdrawReset) => self.withdraw_reset(),
+            // Nothing reads the journal yet.
             After::Reset(op) => self.start_reset(op),
             After::Download(op, image) => self.download(op, &image),
             After::Install { op, image, transaction } => self.install(op, &image, transaction),
@@ -376,13 +418,7 @@ impl Daemon {
                 self.events.push_back(Event::RebootEnded { op, outcome });
             }
             Happening::PreparingForShutdown(preparing) => self.events.push_back(Event::PreparingForShutdown(preparing)),
-            Happening::Checked(mut findings, reply) => {
-                if let Configuration::Configured(_) = &self.configuration.settings {
-                    findings.push(check::connection(&self.connection));
-                }
-                // The command may have been interrupted.
-                let _ = reply.send(Reply::Done(serde_json::json!(findings)));
-            }
+            Happening::Checked(looked, reply) => self.checked(looked, reply),
         }
     }
 
@@ -410,6 +446,7 @@ impl Daemon {
         if let Some(reason) = self.files.sync().await {
             tracing::error!(MESSAGE_ID = logging::DISK, "{reason}");
         }
+        self.end_probe().await;
         self.leave().await;
         if let Some(reason) = self.files.sync().await {
             tracing::error!(MESSAGE_ID = logging::DISK, "{reason}");

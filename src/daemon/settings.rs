@@ -7,7 +7,7 @@ use super::Facts;
 use super::firmware::support;
 use crate::agent;
 use crate::agent::firmware::WhenToReboot;
-use crate::config::{self, FirmwareReboot, Kind, LocationSource, Token};
+use crate::config::{self, ErrorCause, FirmwareReboot, Kind, LocationSource, Token};
 use crate::host::identity;
 use crate::mqtt::{Broker, Options, Proxy, Subscription, TlsFiles, TokenSource};
 use crate::protocol::model::{DeviceInfo, Location};
@@ -25,7 +25,10 @@ pub(super) fn brain(
     kept: &[(&str, PathBuf)],
     boot_id: &str,
 ) -> Result<agent::Settings, NameError> {
+    let (identity, service) = belongs_to(settings);
     Ok(agent::Settings {
+        identity,
+        service,
         address: address(settings)?,
         lifetime: u64::from(settings.manage.lifetime),
         metadata: settings.manage.metadata.clone(),
@@ -33,11 +36,12 @@ pub(super) fn brain(
         configured_info: configured_info(&settings.manage.device_info),
         location: fixed(&settings.location.source),
         tracking: tracking(&settings.location),
+        diagnostics: Some(diagnostics(&settings.diagnostics)),
         reboot_enabled: settings.reboot.enabled,
         reset_enabled: settings.factory_reset.enabled,
         firmware: agent::firmware::Settings {
             supported: support::supported(settings, &facts.firmware, kept),
-            mark_good: settings.firmware.mark_good,
+            mark_good: settings.firmware.mark_good && support::knows_the_booted_slot(&facts.firmware),
             allow_http: settings.firmware.allow_http,
             reboot: match settings.firmware.reboot {
                 FirmwareReboot::Now => WhenToReboot::Now,
@@ -76,6 +80,40 @@ fn tracking(location: &config::Location) -> Option<agent::location::Settings> {
         decimals: location.decimals,
         interval: super::location::interval(location),
     })
+}
+
+/// How the journal is told, and which conditions have a code.
+///
+/// What the configuration has found right is right here, too: what is not is left out and said.
+fn diagnostics(wanted: &config::Diagnostics) -> agent::diagnostics::Settings {
+    use agent::diagnostics::{Pattern, Rule};
+    let said = |reason: &String| tracing::error!("[diagnostics]: {reason}; it is left out");
+    let rule = |rule: &config::ErrorCode| match &rule.cause {
+        ErrorCause::Failed(unit) => Rule::failed(rule.code.into(), unit),
+        ErrorCause::Logged {
+            unit,
+            message,
+            message_id,
+            lasts,
+        } => Rule::journal(
+            rule.code.into(),
+            message.as_deref(),
+            message_id.as_deref(),
+            unit.as_deref(),
+            *lasts,
+        ),
+    };
+    let redact = wanted.redact.iter().map(|text| Pattern::new(text));
+    agent::diagnostics::Settings {
+        max_per_minute: wanted.max_per_minute,
+        redact: redact.filter_map(|pattern| pattern.inspect_err(said).ok()).collect(),
+        codes: wanted
+            .error_codes
+            .iter()
+            .map(rule)
+            .filter_map(|rule| rule.inspect_err(said).ok())
+            .collect(),
+    }
 }
 
 /// What the host says.
@@ -124,6 +162,17 @@ pub(super) fn client_id(settings: &config::Settings) -> String {
     };
     let device = &settings.device;
     format!("{class}:{}:{}:{}", device.org, device.type_id, device.id)
+}
+
+/// Whose memory the brain keeps: the device's client id, and the service's URL with its port.
+pub(super) fn belongs_to(settings: &config::Settings) -> (String, String) {
+    let config::Url { tls, host, port } = &settings.service.url;
+    let scheme = if *tls { "mqtts" } else { "mqtt" };
+    let service = match host.contains(':') {
+        true => format!("{scheme}://[{host}]:{port}"),
+        false => format!("{scheme}://{host}:{port}"),
+    };
+    (client_id(settings), service)
 }
 
 /// What the session needs.
@@ -183,4 +232,29 @@ pub(super) fn probe(settings: &config::Settings) -> Result<Options, NameError> {
     options.subscriptions.clear();
     options.stable_after = Duration::from_secs(3600);
     Ok(options)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What a small configuration comes to.
+    pub(in crate::daemon) fn settings() -> config::Settings {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let text = "[device]\norg = \"acme\"\ntype = \"edge\"\nid = \"gw-1\"\n\
+                    [service]\nurl = \"mqtts://broker.example.com\"\nusername = \"gw-1\"\n";
+        std::fs::write(&path, text).unwrap();
+        match config::load(&path, None).unwrap().settings {
+            config::Configuration::Configured(settings) => *settings,
+            config::Configuration::NotConfigured { missing } => panic!("missing {missing:?}"),
+        }
+    }
+
+    #[test]
+    fn con_15_the_session_publishes_at_most_5_messages_a_second() {
+        let options = session(&settings()).unwrap();
+        assert_eq!(options.publishes_per_second, Some(5));
+    }
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod download;
 pub mod gpsd;
 pub mod identity;
+pub mod journal;
 pub mod logind;
 pub mod mounts;
 pub mod rauc;

@@ -2,12 +2,11 @@
 //!
 //! Answers one question: would this path be lost when another RAUC slot boots? It would be on the file system of `/`
 //! and on a slot's device. Mounts nothing, changes nothing.
-//! Facts: `st_dev` of `stat(2)`; the numbers of block devices in `/sys/class/block/NAME/dev`, because the sandbox hides
-//! them in `/dev`; `statvfs(3)`.
+//! Facts: `st_dev` of `stat(2)`; `statvfs(3)`.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
@@ -27,16 +26,12 @@ pub type DeviceNumber = u64;
 
 /// Says where `path` lives. A path that does not exist yet lives where its nearest existing parent does.
 ///
-/// `slots` are the names and devices of the RAUC slots; those whose device has no number here are left out.
+/// `slots` are the names of the RAUC slots and the numbers of their devices.
 ///
 /// # Errors
 /// When not even `/` can be looked at.
-pub fn placement(path: &Path, slots: &[(String, PathBuf)]) -> io::Result<Placement> {
-    let numbers: Vec<_> = slots
-        .iter()
-        .filter_map(|(name, device)| Some((name.clone(), number(device)?)))
-        .collect();
-    Ok(judge(file_system(path)?, file_system(Path::new("/"))?, &numbers))
+pub fn placement(path: &Path, slots: &[(String, DeviceNumber)]) -> io::Result<Placement> {
+    Ok(judge(file_system(path)?, file_system(Path::new("/"))?, slots))
 }
 
 /// The bytes that an unprivileged user may still write on the file system of `path`, which must exist.
@@ -72,22 +67,6 @@ fn file_system(path: &Path) -> io::Result<DeviceNumber> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// The number of a block device: from `/dev` where we may look, else from `/sys` by its last name.
-fn number(device: &Path) -> Option<DeviceNumber> {
-    match std::fs::metadata(device) {
-        Ok(meta) if meta.file_type().is_block_device() => Some(meta.rdev()),
-        _ => {
-            let shown = Path::new("/sys/class/block").join(device.file_name()?).join("dev");
-            parse_number(&std::fs::read_to_string(shown).ok()?)
-        }
-    }
-}
-
-fn parse_number(text: &str) -> Option<DeviceNumber> {
-    let (major, minor) = text.trim().split_once(':')?;
-    Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -108,14 +87,6 @@ mod tests {
             placement(Path::new("/proc/self/status"), &[]).unwrap(),
             Placement::Elsewhere
         );
-    }
-
-    #[test]
-    fn device_numbers_are_read_as_the_kernel_writes_them() {
-        assert_eq!(parse_number("259:3\n"), Some(nix::sys::stat::makedev(259, 3)));
-        for junk in ["", "8", "8:", "x:y"] {
-            assert_eq!(parse_number(junk), None);
-        }
     }
 
     #[test]

@@ -4,12 +4,17 @@
 //! Facts: `org.freedesktop.systemd1(5)`; `LoadUnit` of a unit that does not exist succeeds, its `LoadState` is then
 //! `not-found`.
 
+mod failed;
 mod start;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use zbus::proxy::CacheProperties;
 use zbus::{ObjectPath, OwnedObjectPath};
 
-pub use start::StartFailed;
+pub use failed::FailedUnits;
+pub use start::{FailedUnit, Invocation, StartFailed};
 
 use super::bus::{Bus, BusError};
 
@@ -54,6 +59,10 @@ trait Service {
     fn service_type(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn remain_after_exit(&self) -> zbus::Result<bool>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn environment(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn status_text(&self) -> zbus::Result<String>;
 }
 
 #[zbus::proxy(
@@ -67,12 +76,18 @@ trait Unit {
     fn active_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit_file_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"), name = "InvocationID")]
+    fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn requires(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn binds_to(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn wants(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn after(&self) -> zbus::Result<Vec<String>>;
 }
 
 /// What systemd says about one unit, in systemd's words.
@@ -95,6 +110,24 @@ pub struct ServiceInfo {
     pub service_type: String,
     /// `RemainAfterExit=`: it stays `active` when its process has ended well.
     pub remain_after_exit: bool,
+}
+
+/// The name of the unit that mounts something on an absolute path of plain names (systemd.unit(5), "String Escaping for
+/// Inclusion in Unit Names").
+pub fn mount_unit(path: &Path) -> String {
+    let mut name = String::new();
+    for byte in path.as_os_str().as_bytes().iter().skip(1) {
+        match *byte {
+            b'/' => name.push('-'),
+            b'.' if name.is_empty() => name.push_str("\\x2e"),
+            byte if byte.is_ascii_alphanumeric() || b":_.".contains(&byte) => name.push(char::from(byte)),
+            byte => name.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    match name.as_str() {
+        "" => "-.mount".to_owned(),
+        name => format!("{name}.mount"),
+    }
 }
 
 impl ServiceInfo {
@@ -168,6 +201,15 @@ impl Systemd {
         Ok(names)
     }
 
+    /// The names of the units that come before the unit `name` when both are started (`After=`, and `Before=` of others).
+    ///
+    /// # Errors
+    /// As [`Systemd::unit`].
+    pub async fn after(&self, name: &str) -> Result<Vec<String>, BusError> {
+        let told = |error| BusError::new(LOAD, &error);
+        self.load(name).await.map_err(told)?.after().await.map_err(told)
+    }
+
     async fn load(&self, name: &str) -> zbus::Result<UnitProxy<'static>> {
         let path = self.manager.load_unit(name).await?;
         UnitProxy::builder(self.bus.connection())
@@ -177,14 +219,37 @@ impl Systemd {
             .await
     }
 
-    async fn service(&self, path: ObjectPath<'static>) -> Result<ServiceInfo, BusError> {
-        let told = |error| BusError::new("systemd1 Service", &error);
-        let service = ServiceProxy::builder(self.bus.connection())
+    /// The environment that the service `name` is given by its unit files (`Environment=`): each `NAME=VALUE`, of a name
+    /// that stands there twice the last one.
+    ///
+    /// # Errors
+    /// As [`Systemd::unit`], and when it is no service.
+    pub async fn environment(&self, name: &str) -> Result<Vec<String>, BusError> {
+        let told = |error| BusError::new("systemd1 Environment", &error);
+        self.service_named(name)
+            .await
+            .map_err(told)?
+            .environment()
+            .await
+            .map_err(told)
+    }
+
+    async fn service_named(&self, name: &str) -> zbus::Result<ServiceProxy<'static>> {
+        let path = self.manager.load_unit(name).await?;
+        self.service_at(path.into_inner()).await
+    }
+
+    async fn service_at(&self, path: ObjectPath<'static>) -> zbus::Result<ServiceProxy<'static>> {
+        ServiceProxy::builder(self.bus.connection())
             .path(path)
             .cache_properties(CacheProperties::No)
             .build()
             .await
-            .map_err(told)?;
+    }
+
+    async fn service(&self, path: ObjectPath<'static>) -> Result<ServiceInfo, BusError> {
+        let told = |error| BusError::new("systemd1 Service", &error);
+        let service = self.service_at(path).await.map_err(told)?;
         Ok(ServiceInfo {
             service_type: service.service_type().await.map_err(told)?,
             remain_after_exit: service.remain_after_exit().await.map_err(told)?,
@@ -213,5 +278,23 @@ impl Systemd {
             .system_state()
             .await
             .map_err(|error| BusError::new("systemd1 SystemState", &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_named_as_systemd_names_it() {
+        for (path, unit) in [
+            ("/", "-.mount"),
+            ("/data", "data.mount"),
+            ("/srv/my-app", "srv-my\\x2dapp.mount"),
+            ("/.hidden/.x", "\\x2ehidden-.x.mount"),
+            ("/a b/\u{e4}", "a\\x20b-\\xc3\\xa4.mount"),
+        ] {
+            assert_eq!(mount_unit(Path::new(path)), unit);
+        }
     }
 }

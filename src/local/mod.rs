@@ -1,4 +1,4 @@
-//! What the local commands (`status`, `manage`, `unmanage`, `check`, `firmware`) talk to: one JSON line each way over a
+//! What the local commands (`status`, `manage`, `unmanage`, `check`, `firmware`, `diag`) talk to: one JSON line each way over a
 //! unix socket in the runtime folder. Root and the group `iotdm-agent` may use it; the file's mode says so. A file that
 //! a command hands over follows its line: so it is read with the rights of whoever gave the command, and from where the
 //! daemon's sandbox does not reach.
@@ -52,6 +52,27 @@ pub enum Request {
     FirmwareConfirm,
     /// The new firmware is not wanted.
     FirmwareRollback,
+    /// Tell the service a log entry.
+    DiagAddLog {
+        /// 0 information, 1 warning, 2 error.
+        severity: u8,
+        /// The text.
+        message: String,
+        /// Anything else, base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data: Option<String>,
+    },
+    /// Have the service forget this device's log entries.
+    DiagClearLogs,
+    /// An error code holds until it is cleared.
+    DiagAddError {
+        /// Which.
+        code: i64,
+    },
+    /// Error codes that were added by hand hold no more, and the service forgets all.
+    DiagClearErrors,
+    /// What the service is told of the journal, and what not.
+    DiagStatus,
 }
 
 /// What it is answered.

@@ -140,7 +140,7 @@ async fn serve(stream: UnixStream, inbox: &Mutex<Inbox>, calls: mpsc::Sender<Cal
             Ok(inbox) => match (inbox.room)(size) {
                 Err(reason) => Reply::Failed(reason),
                 Ok(()) => match take(&mut reading, size, &inbox.file).await {
-                    Ok(()) => pass(Request::FirmwareInstall { name, size }, calls).await,
+                    Ok(()) => hand_on(Request::FirmwareInstall { name, size }, calls, &inbox.file).await,
                     Err(error) => Reply::Failed(format!("the file could not be taken over: {error}")),
                 },
             },
@@ -155,12 +155,24 @@ async fn serve(stream: UnixStream, inbox: &Mutex<Inbox>, calls: mpsc::Sender<Cal
 }
 
 async fn pass(request: Request, calls: mpsc::Sender<Call>) -> Reply {
-    let (reply, answer) = oneshot::channel();
     let stopping = || Reply::Failed("the agent is stopping".into());
-    match calls.send(Call { request, reply }).await {
-        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
-        Err(_) => stopping(),
+    ask(request, calls).await.unwrap_or_else(stopping)
+}
+
+/// The file is whole. When the daemon does not want it, it goes: it would be in the way of the next download.
+async fn hand_on(request: Request, calls: mpsc::Sender<Call>, file: &Path) -> Reply {
+    let answer = ask(request, calls).await;
+    if let Some(Reply::Failed(_)) = answer {
+        let _ = tokio::fs::remove_file(file).await;
     }
+    answer.unwrap_or_else(|| Reply::Failed("the agent is stopping".into()))
+}
+
+/// `None` when the daemon stops.
+async fn ask(request: Request, calls: mpsc::Sender<Call>) -> Option<Reply> {
+    let (reply, answer) = oneshot::channel();
+    calls.send(Call { request, reply }).await.ok()?;
+    answer.await.ok()
 }
 
 /// Writes what follows to the inbox, so that it survives a power cut; what is not whole is removed.
@@ -280,6 +292,10 @@ mod tests {
         let answering = tokio::spawn(async move {
             let call = calls.recv().await.unwrap();
             call.reply.send(Reply::Done(serde_json::Value::Null)).unwrap();
+            let call = calls.recv().await.unwrap();
+            call.reply
+                .send(Reply::Failed("a download is under way".into()))
+                .unwrap();
             calls
         });
         let request = |size| Request::FirmwareInstall {
@@ -290,6 +306,11 @@ mod tests {
         let reply = crate::local::hand_over(&path, request(3 << 20), file).await.unwrap();
         assert_eq!(reply, Reply::Done(serde_json::Value::Null));
         assert_eq!(std::fs::read(&inbox).unwrap(), std::fs::read(&given).unwrap());
+        // One that is not wanted does not stay.
+        let file = tokio::fs::File::open(&given).await.unwrap();
+        let reply = crate::local::hand_over(&path, request(3 << 20), file).await.unwrap();
+        assert_eq!(reply, Reply::Failed("a download is under way".into()));
+        assert!(!inbox.exists());
         let _calls = answering.await.unwrap();
         let file = tokio::fs::File::open(&given).await.unwrap();
         let reply = crate::local::hand_over(&path, request(5 << 20), file).await.unwrap();

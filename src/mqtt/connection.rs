@@ -47,6 +47,18 @@ struct Leaving {
     forced: bool,
 }
 
+impl Connection {
+    pub(super) fn new(observer: Observer) -> Self {
+        Self {
+            observer,
+            since: None,
+            unanswered: Unanswered::default(),
+            leaving: None,
+            publish_at: None,
+        }
+    }
+}
+
 type Polled = Result<rumqttc::Event, ConnectionError>;
 
 impl Driver {
@@ -63,13 +75,7 @@ impl Driver {
         }
         self.acks.begin();
         self.subscriptions.begin(&self.options.subscriptions, &self.skip);
-        let mut connection = Connection {
-            observer,
-            since: None,
-            unanswered: Unanswered::default(),
-            leaving: None,
-            publish_at: None,
-        };
+        let mut connection = Connection::new(observer);
         loop {
             let polled = match self.step(&mut connection, eventloop.poll()).await {
                 Ok(polled) => polled,

@@ -109,7 +109,7 @@ async fn through_proxy(proxy: &Proxy, host: &str, port: u16, limits: &Limits) ->
     };
     let mut stream = tcp(&proxy.host, proxy.port, limits)
         .await
-        .map_err(|inner| trouble(inner.to_string()))?;
+        .map_err(|inner| trouble(proxy_away(inner)))?;
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
     if let Some((user, password)) = &proxy.login {
         let login = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
@@ -126,10 +126,22 @@ async fn through_proxy(proxy: &Proxy, host: &str, port: u16, limits: &Limits) ->
     let status = answer.lines().next().unwrap_or_default().trim();
     match status.split(' ').nth(1) {
         Some(code) if status.starts_with("HTTP/1.") && code.len() == 3 && code.starts_with('2') => Ok(stream),
-        Some("407") => Err(trouble(
-            "it demands a user name and a password; set both in the proxy's URL".to_owned(),
-        )),
+        Some("407") => Err(Trouble::ProxyLogin {
+            proxy: proxy.to_string(),
+            sent: proxy.login.is_some(),
+        }),
         _ => Err(trouble(format!("it answered {status:?}"))),
+    }
+}
+
+/// Why there is no connection to the proxy, without what would have to be done for a broker.
+fn proxy_away(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Refused { .. } => "it refuses connections".to_owned(),
+        Trouble::NoAnswer { .. } => "no answer from it".to_owned(),
+        Trouble::NameNotResolved { problem, .. } => format!("its name does not resolve ({problem})"),
+        Trouble::Unreachable { problem, .. } => format!("it cannot be reached ({problem})"),
+        other => other.to_string(),
     }
 }
 

@@ -31,6 +31,7 @@ mod wire;
 pub use acks::AckToken;
 pub use backoff::{Backoff, Pace};
 pub use options::{BadProxy, Broker, Limits, Options, Proxy, Subscription, TlsFiles, TokenSource};
+pub use outbound::Turn;
 pub use session::{
     Event, Incoming, MAX_INCOMING, MAX_OUTSTANDING, MAX_PAYLOAD, NotAccepted, PublishId, Session, start,
 };

@@ -13,8 +13,20 @@ use tokio::time::Instant;
 /// How many publishes are sent before the first is acknowledged. The platform allows a device 10.
 pub(super) const WINDOW: usize = 8;
 
+/// When a publish that waits has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Before those of [`Turn::Last`] that wait behind everything else.
+    First,
+    /// After everything that was published before it.
+    InOrder,
+    /// The same; but those of [`Turn::First`] may pass it.
+    Last,
+}
+
 /// A publish as the owner gave it.
 pub(super) struct Queued {
+    pub(super) turn: Turn,
     pub(super) id: PublishId,
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
@@ -42,7 +54,12 @@ pub(super) struct Outbound {
 
 impl Outbound {
     pub(super) fn push(&mut self, publish: Queued) {
-        self.queue.push_back(publish);
+        let in_order = |waits: &Queued| waits.turn != Turn::Last;
+        let at = match publish.turn {
+            Turn::First => self.queue.iter().rposition(in_order).map_or(0, |last| last + 1),
+            Turn::InOrder | Turn::Last => self.queue.len(),
+        };
+        self.queue.insert(at, publish);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -56,7 +73,7 @@ impl Outbound {
             if let Some(at) = self.not_before(per_second) {
                 return Some(at);
             }
-            let Some(Queued { id, topic, payload }) = self.queue.pop_front() else {
+            let Some(Queued { id, topic, payload, .. }) = self.queue.pop_front() else {
                 break;
             };
             self.next += 1;

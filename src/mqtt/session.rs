@@ -3,7 +3,7 @@
 use super::acks::AckToken;
 use super::driver::Driver;
 use super::options::Options;
-use super::outbound::Queued;
+use super::outbound::{Queued, Turn};
 use super::trouble::Trouble;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,10 +90,12 @@ pub struct Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAccepted {
     /// [`MAX_OUTSTANDING`] publishes are outstanding.
-    #[error("{MAX_OUTSTANDING} messages wait for the broker already")]
+    #[error(
+        "{MAX_OUTSTANDING} messages wait for the broker already, which acknowledges none: look into the broker's log"
+    )]
     Full,
     /// The payload is over [`MAX_PAYLOAD`].
-    #[error("the message has {0} bytes, more than the {MAX_PAYLOAD} that the service takes")]
+    #[error("it has {0} bytes, more than the {MAX_PAYLOAD} that the service takes: see that less is put into it")]
     TooLarge(usize),
     /// Empty, too long, or with a wildcard or NUL in it.
     #[error("not a topic that can be published to")]
@@ -150,6 +152,14 @@ impl Session {
     /// # Errors
     /// [`NotAccepted`], when it is not taken and no event follows.
     pub fn publish(&self, id: PublishId, topic: String, payload: Vec<u8>) -> Result<(), NotAccepted> {
+        self.publish_in(Turn::InOrder, id, topic, payload)
+    }
+
+    /// The same, with a say in what it passes while it waits for the window and the rate.
+    ///
+    /// # Errors
+    /// As for [`Session::publish`].
+    pub fn publish_in(&self, turn: Turn, id: PublishId, topic: String, payload: Vec<u8>) -> Result<(), NotAccepted> {
         if payload.len() > MAX_PAYLOAD {
             return Err(NotAccepted::TooLarge(payload.len()));
         }
@@ -164,8 +174,14 @@ impl Session {
         {
             return Err(NotAccepted::Full);
         }
+        let publish = Queued {
+            turn,
+            id,
+            topic,
+            payload,
+        };
         self.commands
-            .send(Command::Publish(Queued { id, topic, payload }))
+            .send(Command::Publish(publish))
             .map_err(|_| NotAccepted::Ended)
     }
 

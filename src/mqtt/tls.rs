@@ -6,6 +6,7 @@
 
 use super::options::Options;
 use super::trouble::Trouble;
+use super::wire::hung_up;
 use rustls::{AlertDescription, CertificateError, Error};
 use std::io;
 
@@ -17,19 +18,15 @@ pub(super) fn handshake_trouble(error: &io::Error, options: &Options) -> Trouble
             address: super::options::authority(&options.broker.host, options.broker.port),
             tls: true,
         },
+        None if error.raw_os_error().is_some() => Trouble::Unreachable {
+            address: super::options::authority(&options.broker.host, options.broker.port),
+            problem: error.to_string(),
+        },
         None => Trouble::Tls {
             host: options.broker.host.clone(),
             problem: error.to_string(),
         },
     }
-}
-
-fn hung_up(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind as K;
-    matches!(
-        kind,
-        K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe
-    )
 }
 
 /// A TLS error, before or after the handshake.

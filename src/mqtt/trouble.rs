@@ -34,7 +34,7 @@ pub enum Trouble {
         mode: u32,
     },
     /// A CA, certificate or key file cannot be used.
-    #[error("the {what} {} cannot be used: {problem}", path.display())]
+    #[error("the {what} {} cannot be used: {problem}; put a PEM file there, readable for this service", path.display())]
     TlsFile {
         /// "CA file", "certificate file" or "key file".
         what: &'static str,
@@ -57,13 +57,13 @@ pub enum Trouble {
         problem: String,
     },
     /// There is a host, but nothing listens.
-    #[error("{address} refuses connections; check the port, and whether the broker runs")]
+    #[error("{address} refuses connections; check the port, and that the broker runs")]
     Refused {
         /// Host and port.
         address: String,
     },
     /// No answer to TCP at any address of the host.
-    #[error("no answer from {address}; a firewall may block it, or the network is down")]
+    #[error("no answer from {address}; check the network, and that no firewall blocks the port")]
     NoAnswer {
         /// Host and port.
         address: String,
@@ -77,7 +77,9 @@ pub enum Trouble {
         problem: String,
     },
     /// The proxy cannot be reached or said no.
-    #[error("the proxy {proxy} does not connect to {address}: {problem}")]
+    #[error(
+        "the proxy {proxy} does not connect to {address}: {problem}; check its address, that it runs, and that it allows CONNECT to that port"
+    )]
     Proxy {
         /// Host and port of the proxy.
         proxy: String,
@@ -85,6 +87,14 @@ pub enum Trouble {
         address: String,
         /// What it answered, or why it could not be reached.
         problem: String,
+    },
+    /// The proxy wants a login: HTTP 407.
+    #[error("the proxy {proxy} demands a user name and a password{}", if *sent { " other than these; check both" } else { ", and none are sent; let it pass this host without them, or use another proxy" })]
+    ProxyLogin {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Whether it was given a login.
+        sent: bool,
     },
 
     // TLS.
@@ -97,7 +107,7 @@ pub enum Trouble {
         own_ca: bool,
     },
     /// The broker's certificate has expired.
-    #[error("the certificate of {host} has expired; the broker needs a new one")]
+    #[error("the certificate of {host} has expired; renew it at the broker")]
     CertificateExpired {
         /// The broker.
         host: String,
@@ -121,7 +131,7 @@ pub enum Trouble {
         host: String,
     },
     /// Anything else against the broker's certificate.
-    #[error("the certificate of {host} is not accepted: {problem}")]
+    #[error("the certificate of {host} is not accepted: {problem}; check the broker's certificate, or give it another")]
     CertificateInvalid {
         /// The broker.
         host: String,
@@ -151,7 +161,7 @@ pub enum Trouble {
         address: String,
     },
     /// Any other failure of the handshake.
-    #[error("TLS with {host} failed: {problem}")]
+    #[error("TLS with {host} failed: {problem}; check that the port is one for TLS, and look into the broker's log")]
     Tls {
         /// The broker.
         host: String,
@@ -161,7 +171,7 @@ pub enum Trouble {
 
     // CONNACK.
     /// CONNACK 1.
-    #[error("the broker does not speak MQTT 3.1.1")]
+    #[error("the broker does not speak MQTT 3.1.1; allow that version there, or use another broker")]
     ProtocolVersionRefused,
     /// CONNACK 2.
     #[error("the broker refuses the client id {client_id}; check organisation, type and id")]
@@ -170,18 +180,21 @@ pub enum Trouble {
         client_id: String,
     },
     /// CONNACK 3.
-    #[error("the broker is not available at the moment")]
+    #[error("the broker says that it is not available; wait, and if that does not help look into the broker's log")]
     BrokerUnavailable,
     /// CONNACK 4.
     #[error("the broker refuses user name or token; check both, then reload")]
     CredentialsRefused,
     /// CONNACK 5.
     #[error(
-        "the broker does not authorise {client_id}; check that it is registered and that the token is its own, then reload"
+        "the broker does not authorise {client_id} {}; check that it is registered there, that username is its name there (on a plain broker its own), and that the token is its own, then reload",
+        as_user(username.as_deref())
     )]
     NotAuthorised {
         /// The client id.
         client_id: String,
+        /// The user name that was sent.
+        username: Option<String>,
     },
     /// The connection stood, CONNECT went out, and the broker hung up.
     #[error("{address} closed the connection without an answer; check that the host name begins with the right organisation and that the port is the right one for {}", if *tls { "TLS" } else { "plain MQTT" })]
@@ -192,7 +205,7 @@ pub enum Trouble {
         tls: bool,
     },
     /// The connection stands, but CONNECT is not answered.
-    #[error("{address} does not answer CONNECT within {} s; it may be overloaded, or not be a broker", after.as_secs())]
+    #[error("{address} does not answer CONNECT within {} s; check that it is an MQTT broker, and that it is not overloaded", after.as_secs())]
     NoConnack {
         /// Host and port.
         address: String,
@@ -209,7 +222,7 @@ pub enum Trouble {
     },
     /// The broker hung up while a SUBSCRIBE was unanswered.
     #[error(
-        "the broker closed the connection right after subscribing to {filter}; probably its access rules forbid that topic"
+        "the broker closed the connection right after subscribing to {filter}; check that its access rules (ACL) allow this client to read that topic"
     )]
     ClosedAfterSubscribe {
         /// The filter.
@@ -217,27 +230,33 @@ pub enum Trouble {
     },
     /// The broker hung up while a fresh publish was unanswered.
     #[error(
-        "the broker closed the connection right after a message to {topic}; probably its access rules forbid that topic"
+        "the broker closed the connection right after a message to {topic}; check that its access rules (ACL) allow this client to write that topic"
     )]
     ClosedAfterPublish {
         /// The topic.
         topic: String,
     },
     /// Nothing was heard for one and a half keep-alives.
-    #[error("nothing heard from the broker for {} s; the connection is given up", after.as_secs())]
+    #[error("nothing heard from the broker for {} s; check the network, and if this comes again lower keep_alive", after.as_secs())]
     PeerSilent {
         /// How long it was silent.
         after: Duration,
     },
-    /// The broker or the network ended an established session.
-    #[error("the connection to the broker was closed ({problem})")]
+    /// The system gave up an established session: the network is away, not the broker.
+    #[error("the network to the broker broke off ({problem}); check this host's network: link, address, route, signal")]
+    NetworkLost {
+        /// What the system said.
+        problem: String,
+    },
+    /// The peer closed an established session, without a word.
+    #[error("the broker closed the connection ({problem}); if this comes again look into the broker's log")]
     Closed {
         /// By whom, as far as known.
         problem: String,
     },
     /// One session after another was ended by the peer shortly after it stood.
     #[error(
-        "the broker ended {times} sessions shortly after they began; probably another client uses the client id {client_id}"
+        "the broker ended {times} sessions shortly after they began; probably another client uses the client id {client_id}; find it with the broker's log, and give one of both an id of its own"
     )]
     DuplicateClientId {
         /// The client id.
@@ -246,7 +265,7 @@ pub enum Trouble {
         times: u32,
     },
     /// A packet over the limit came in.
-    #[error("the broker sent a packet of {bytes} bytes, more than this client takes ({limit})")]
+    #[error("the broker sent a packet of {bytes} bytes, more than this client takes ({limit}); find out who sends it")]
     Oversized {
         /// Its size, without the fixed header.
         bytes: usize,
@@ -254,11 +273,18 @@ pub enum Trouble {
         limit: usize,
     },
     /// The peer broke the protocol.
-    #[error("what the peer sends is not MQTT 3.1.1: {problem}")]
+    #[error("what the peer sends is not MQTT 3.1.1: {problem}; check that host and port are those of an MQTT broker")]
     Protocol {
         /// What was wrong.
         problem: String,
     },
+}
+
+fn as_user(username: Option<&str>) -> String {
+    match username {
+        Some(username) => format!("with the user name {username:?}"),
+        None => "without a user name".to_owned(),
+    }
 }
 
 impl Trouble {
@@ -277,3 +303,6 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

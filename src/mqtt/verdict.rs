@@ -59,6 +59,11 @@ impl Driver {
                 self.history.ended_otherwise();
                 (tls::trouble(error, &self.options), Measure::None)
             }
+            Some(Ended::ByNetwork(problem)) => {
+                self.history.ended_otherwise();
+                let problem = problem.clone();
+                (Trouble::NetworkLost { problem }, Measure::None)
+            }
             Some(Ended::ByPeer(problem)) => self.history.closed(Closed {
                 client_id: &self.options.client_id,
                 problem: problem.clone(),
@@ -91,7 +96,10 @@ fn refused(code: ConnectReturnCode, options: &Options) -> Trouble {
         ConnectReturnCode::RefusedProtocolVersion => Trouble::ProtocolVersionRefused,
         ConnectReturnCode::BadClientId => Trouble::ClientIdRefused { client_id },
         ConnectReturnCode::BadUserNamePassword => Trouble::CredentialsRefused,
-        ConnectReturnCode::NotAuthorized => Trouble::NotAuthorised { client_id },
+        ConnectReturnCode::NotAuthorized => Trouble::NotAuthorised {
+            client_id,
+            username: options.username.clone(),
+        },
         ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::Success => Trouble::BrokerUnavailable,
     }
 }
@@ -105,8 +113,97 @@ fn no_connack(ended: Option<&Ended>, heard: bool, error: &ConnectionError, optio
             address,
             tls: options.broker.tls.is_some(),
         },
+        Some(Ended::ByNetwork(problem)) => Trouble::Unreachable {
+            address,
+            problem: problem.clone(),
+        },
         _ => Trouble::Protocol {
             problem: error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::backoff::Pace;
+    use super::super::options::Broker;
+    use super::super::suspicion::Sent;
+    use super::super::wire::Observer;
+    use super::*;
+    use std::sync::Arc;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    fn driver() -> Driver {
+        let broker = Broker {
+            host: "broker".into(),
+            port: 1883,
+            tls: None,
+            proxy: None,
+        };
+        let (_, commands) = mpsc::unbounded_channel();
+        let (events, _) = mpsc::channel(1);
+        Driver::new(Options::new(broker, "d:a:b:c"), 0, commands, events, Arc::default()).0
+    }
+
+    /// What is told of a connection that ended so, `accepted` by a CONNACK or not.
+    fn told(driver: &mut Driver, ended: Ended, accepted: bool) -> Trouble {
+        let observer = Observer::default();
+        observer.look().ended = Some(ended);
+        let mut connection = Connection::new(observer);
+        connection.since = accepted.then(Instant::now);
+        connection.unanswered.sent(Sent::Publish);
+        let error = ConnectionError::Io(std::io::ErrorKind::Other.into());
+        match driver.explain(&connection, &error) {
+            End::Lost { trouble, measure, .. } => {
+                assert_eq!(measure, Measure::None);
+                trouble
+            }
+            _ => unreachable!("a lost connection"),
+        }
+    }
+
+    fn by_peer() -> Ended {
+        Ended::ByPeer("connection reset".into())
+    }
+
+    fn by_network() -> Ended {
+        Ended::ByNetwork("connection timed out".into())
+    }
+
+    #[tokio::test]
+    async fn con_12_a_bad_link_is_no_second_client_however_often_it_breaks() {
+        let mut driver = driver();
+        for _ in 0..10 {
+            let trouble = told(&mut driver, by_network(), true);
+            assert!(matches!(trouble, Trouble::NetworkLost { .. }), "{trouble:?}");
+            assert_eq!(trouble.pace(), Pace::Ordinary);
+        }
+        assert!(matches!(told(&mut driver, by_peer(), true), Trouble::Closed { .. }));
+    }
+
+    #[tokio::test]
+    async fn con_12_sessions_that_the_peer_ends_count_until_the_network_breaks() {
+        let mut driver = driver();
+        for ended in [by_peer(), by_peer(), by_network(), by_peer(), by_peer()] {
+            let trouble = told(&mut driver, ended, true);
+            assert_eq!(trouble.pace(), Pace::Ordinary, "{trouble:?}");
+        }
+        let trouble = told(&mut driver, by_peer(), true);
+        assert!(
+            matches!(trouble, Trouble::DuplicateClientId { times: 3, .. }),
+            "{trouble:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_network_that_breaks_before_connack_is_not_blamed_on_the_host_name() {
+        let trouble = told(&mut driver(), by_network(), false);
+        let said = trouble.to_string();
+        assert!(
+            said.contains("connection timed out") && said.contains("network"),
+            "{said}"
+        );
     }
 }

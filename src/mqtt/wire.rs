@@ -22,6 +22,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 pub(super) enum Ended {
     /// The peer closed it or reset it.
     ByPeer(String),
+    /// The system gave it up, for a reason that is not the peer's doing: no answer to what was sent, no route.
+    ByNetwork(String),
     /// The TLS layer ended it: an alert of the peer, or nonsense.
     Tls(rustls::Error),
     /// The peer said nothing for this long.
@@ -99,7 +101,8 @@ impl Wire {
             .cloned();
         let ended = match tls {
             Some(tls) => Ended::Tls(tls),
-            None => Ended::ByPeer(error.to_string()),
+            None if hung_up(error.kind()) => Ended::ByPeer(error.to_string()),
+            None => Ended::ByNetwork(error.to_string()),
         };
         self.observer.look().ended.get_or_insert(ended);
         error
@@ -129,6 +132,12 @@ impl Wire {
             Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
         }
     }
+}
+
+/// Whether the peer ended the connection, as far as TCP tells. Everything else says nothing of what it wants.
+pub(super) fn hung_up(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as K;
+    matches!(kind, K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe)
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
@@ -181,6 +190,7 @@ impl AsyncWrite for Wire {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use nix::errno::Errno;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn pair(first: u64, silence: u64) -> (Wire, Observer, tokio::io::DuplexStream) {
@@ -241,6 +251,55 @@ mod tests {
         drop(far);
         assert_eq!(wire.read(&mut [0; 4]).await.unwrap(), 0);
         assert!(matches!(observer.look().ended, Some(Ended::ByPeer(_))));
+    }
+
+    /// A stream that the system has ended with this error.
+    struct Broken(Errno);
+
+    impl AsyncRead for Broken {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn con_12_only_a_reset_or_a_closed_pipe_is_the_peers_doing() {
+        use Errno as E;
+        let limit = Duration::from_secs(9);
+        for (errno, by_peer) in [
+            (E::ECONNRESET, true),
+            (E::EPIPE, true),
+            (E::ETIMEDOUT, false),
+            (E::ENETUNREACH, false),
+            (E::EHOSTUNREACH, false),
+            (E::ENETDOWN, false),
+            (E::ECONNABORTED, false),
+        ] {
+            for reads in [true, false] {
+                let observer = Observer::default();
+                let mut wire = Wire::new(Box::new(Broken(errno)), observer.clone(), limit, limit);
+                if reads {
+                    wire.read(&mut [0; 4]).await.unwrap_err();
+                } else {
+                    wire.write(b"PINGREQ").await.unwrap_err();
+                }
+                let seen = observer.look().ended.clone().unwrap();
+                assert_eq!(matches!(seen, Ended::ByPeer(_)), by_peer, "{errno}: {seen:?}");
+                assert_eq!(matches!(seen, Ended::ByNetwork(_)), !by_peer, "{errno}: {seen:?}");
+            }
+        }
     }
 
     /// A peer that has refused our certificate and hung up before we wrote.

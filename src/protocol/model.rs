@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 use super::json::{Malformed, Members};
 use super::timestamp;
 
-/// The largest metadata that is taken, in bytes of JSON. The platform documents no limit of its own.
+/// The largest metadata that is taken, in bytes of JSON; the service takes no more of other attributes either. The
+/// platform documents no limit of its own.
 pub const MAX_METADATA: usize = 64 * 1024;
-/// The deepest metadata that is taken, in levels.
+/// The deepest metadata that is taken, in levels, and likewise.
 pub const MAX_METADATA_DEPTH: usize = 8;
 
 /// `deviceInfo`: what a device says about itself. Members that are not known are left out, never null or empty.
@@ -174,7 +175,7 @@ impl Location {
     }
 }
 
-/// Checks metadata against [`MAX_METADATA`] and [`MAX_METADATA_DEPTH`].
+/// Checks metadata, or another attribute that may hold anything, against [`MAX_METADATA`] and [`MAX_METADATA_DEPTH`].
 ///
 /// # Errors
 /// Says which limit is passed.
@@ -194,6 +195,23 @@ pub fn check_metadata(path: &str, metadata: &Map<String, Value>) -> Result<(), M
         ));
     }
     Ok(())
+}
+
+const KEPT: &str = "kept by the device: ";
+
+/// What the message of a 204 says of attributes that were written and that the device knows better; empty when it has
+/// taken over all. It is this project's own: the protocol has no field for it.
+pub fn kept_message(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("{KEPT}{}", names.join(", ")),
+    }
+}
+
+/// The attributes that such a message names; none of any other message.
+pub fn kept_in(message: &str) -> Vec<&str> {
+    let names = message.strip_prefix(KEPT).map(|names| names.split(", "));
+    names.into_iter().flatten().collect()
 }
 
 /// A field and its value, as updates and notifies carry them: `{"field": "mgmt.firmware", "value": {...}}`.

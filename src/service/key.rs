@@ -1,6 +1,7 @@
 //! The key of the REST face: a user and a token in a file that only its owner may read, made at first start.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -98,16 +99,7 @@ impl Key {
              user = \"{}\"\ntoken = \"{}\"\n",
             key.user, key.token
         );
-        let write = || -> io::Result<()> {
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|error| KeyError::File {
+        write(path, text.as_bytes()).map_err(|error| KeyError::File {
             path: path.to_owned(),
             what: "written",
             error,
@@ -119,6 +111,33 @@ impl Key {
     pub fn digest(&self) -> [u8; 32] {
         digest(format!("{}:{}", self.user, self.token).as_bytes())
     }
+}
+
+/// Writes the file whole or not at all: half a key would be refused at every start.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    // What an interrupted start has left.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    let written = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        // Its room may be what a full disk needs.
+        let _ = fs::remove_file(&new);
+        return written;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// True when these bytes (`user:token`) have this digest.
@@ -151,6 +170,28 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Key::load_or_make(&path, "acme").unwrap(), made);
         assert!(!format!("{made:?}").contains(&made.token), "secrets stay out of logs");
+    }
+
+    #[test]
+    fn what_an_interrupted_first_start_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api-key");
+        std::fs::write(folder.path().join("api-key.new"), "user = \"a-ac").unwrap();
+        let made = Key::load_or_make(&path, "acme").unwrap();
+        assert_eq!(Key::load(&path).unwrap(), made);
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["api-key"]);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_written_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api-key");
+        // A folder cannot be replaced by a file: the last step fails.
+        std::fs::create_dir(&path).unwrap();
+        assert!(write(&path, b"key").is_err());
+        assert!(!folder.path().join("api-key.new").exists());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The process `iotdm serve`: takes the state folder, opens the registry, listens, keeps the session, and ends cleanly.
 //!
 //! As long as the service cannot hear its devices it concludes nothing from their silence: no timeout and no lifetime
-//! ends while there is no session, nor in the first seconds of one, when the broker delivers what waited there.
+//! ends while there is no session, nor in the first seconds of one, when the broker delivers what waited there. After a
+//! long outage of the broker that takes minutes: until all agents have connected again.
 
 use std::future::IntoFuture;
 use std::io;
@@ -28,6 +29,10 @@ use crate::mqtt::{self, Trouble};
 
 /// How long after the session is up nothing times out.
 const GRACE: Duration = Duration::from_secs(5);
+/// The same when there was none for longer than [`OUTAGE`]: agents try again every 5 minutes at most, give or take.
+const LONG_GRACE: Duration = Duration::from_secs(330);
+/// From when on it may be the broker that was away, and with it all agents.
+const OUTAGE: Duration = Duration::from_secs(60);
 /// How many events of the session share a transaction at most.
 const BATCH: usize = 64;
 /// How often logs that are too old are deleted.
@@ -71,11 +76,14 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
-/// Runs the service until SIGTERM or SIGINT.
+/// Runs the service until SIGTERM or SIGINT. On SIGHUP it reads its credentials for the broker anew.
 ///
 /// # Errors
 /// It cannot start, or the registry cannot be written any more.
 pub async fn serve(settings: Settings) -> Result<(), ServeError> {
+    if let Some(warning) = settings.warning() {
+        warn!("{warning}");
+    }
     let directory = &settings.state;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
@@ -94,6 +102,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let shell = Shared::new(Service::restore(outside::seed(), rows), registry);
     let failure = shell.lock().failure();
@@ -105,8 +114,15 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let (session, events) = mqtt::start(settings.mqtt.clone(), seed);
     shell.lock().use_session(session);
     let mut keeper = Keeper::new(shell.clone(), events, &settings, address);
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            info!("SIGHUP: the credentials are read anew, and the broker is connected to again");
+            shell.lock().reload(settings.mqtt.clone());
+        }
+    };
     let outcome = tokio::select! {
         outcome = keeper.run() => outcome,
+        () = reload => Ok(()),
         () = failure.notified() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -144,6 +160,10 @@ struct Keeper {
     session_present: bool,
     /// From when on deadlines count; `None` without a session.
     hearing: Option<Instant>,
+    /// Since when there is no session.
+    away: Option<Instant>,
+    /// The grace of an outage outlasts a short interruption after it.
+    grace: Instant,
     trouble: Option<Trouble>,
 }
 
@@ -156,6 +176,8 @@ impl Keeper {
             address,
             session_present: false,
             hearing: None,
+            away: Some(Instant::now()),
+            grace: Instant::now(),
             trouble: None,
         }
     }
@@ -219,7 +241,10 @@ impl Keeper {
         match event {
             mqtt::Event::Connected { session_present } => self.session_present = *session_present,
             mqtt::Event::Subscribed => {
-                self.hearing = Some(Instant::now() + GRACE);
+                let away = self.away.take().map_or(Duration::ZERO, |since| since.elapsed());
+                let grace = if away < OUTAGE { GRACE } else { LONG_GRACE };
+                self.grace = self.grace.max(Instant::now() + grace);
+                self.hearing = Some(self.grace);
                 self.trouble = None;
                 let (broker, address) = (&self.broker, self.address);
                 info!(%broker, "ready: connected to {broker}, listening on {address}");
@@ -229,6 +254,7 @@ impl Keeper {
             }
             mqtt::Event::Disconnected { trouble, retry_in } => {
                 self.hearing = None;
+                self.away.get_or_insert_with(Instant::now);
                 if self.trouble.as_ref() != Some(trouble) {
                     warn!(retry_in = ?retry_in, "no connection to the broker: {trouble}");
                     self.trouble = Some(trouble.clone());

@@ -161,6 +161,20 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What is allowed and hardly meant.
+    pub fn warning(&self) -> Option<String> {
+        let listen = self.listen;
+        // An IPv4 address may be written as IPv6.
+        (!listen.ip().to_canonical().is_loopback()).then(|| {
+            format!(
+                "api.listen = \"{listen}\" is not a loopback address, and the REST face has no TLS: its key, which reboots, \
+                 resets and updates every device, crosses the network in the clear; listen on {LISTEN} behind a TLS proxy"
+            )
+        })
+    }
+}
+
 /// TLS, host and port of `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
 fn address(url: &str) -> Result<(bool, String, u16), String> {
     let wrong = || format!("broker.url: {url:?} is not mqtt://HOST:PORT or mqtts://HOST:PORT");
@@ -210,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_complete_and_what_it_leaves_out_is_as_it_says() {
+        let text = include_str!("../../config/examples/serve.toml");
+        let settings = Settings::parse(text).unwrap();
+        assert_eq!(settings.mqtt.username.as_deref(), Some("iotdm"));
+        // a section or a key that is commented out begins without a blank
+        let line = |line: &str| match line.strip_prefix('#') {
+            Some(left_out) if !left_out.starts_with(' ') => left_out.to_owned(),
+            _ => line.to_owned(),
+        };
+        let full: Vec<_> = text.lines().map(line).collect();
+        let full = Settings::parse(&full.join("\n")).unwrap();
+        assert_eq!(
+            (full.listen, full.key_file, full.state),
+            (settings.listen, settings.key_file, settings.state)
+        );
+    }
+
+    #[test]
     fn everything_can_be_said() {
         let settings = Settings::parse(
             r#"
@@ -238,6 +270,25 @@ mod tests {
         assert_eq!(settings.mqtt.token, TokenSource::File("/t".into()));
         assert_eq!(settings.mqtt.keep_alive, Duration::from_secs(30));
         assert_eq!(settings.state, Path::new("/s"));
+    }
+
+    #[test]
+    fn a_rest_face_that_a_network_reaches_is_warned_of() {
+        let warning = |listen: &str| {
+            let text = format!("{SMALL}[api]\nlisten = \"{listen}\"\n");
+            Settings::parse(&text).unwrap().warning()
+        };
+        assert_eq!(Settings::parse(SMALL).unwrap().warning(), None);
+        for listen in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(warning(listen), None, "{listen}");
+        }
+        for listen in ["0.0.0.0:8480", "[::]:8480", "192.0.2.1:8480", "[::ffff:192.0.2.1]:8480"] {
+            let warning = warning(listen).unwrap();
+            assert!(
+                warning.contains(listen) && warning.contains("in the clear"),
+                "{warning}"
+            );
+        }
     }
 
     #[test]

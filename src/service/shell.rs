@@ -113,6 +113,13 @@ impl Shell {
         self.session = Some(session);
     }
 
+    /// Has the session read its credentials anew and connect again at once.
+    pub fn reload(&self, options: mqtt::Options) {
+        if let Some(session) = &self.session {
+            session.reload(options);
+        }
+    }
+
     /// Gives the session up, to be stopped.
     pub fn give_session(&mut self) -> Option<Session> {
         self.session.take()

@@ -147,6 +147,16 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Content, StoreError> {
     }
 }
 
+/// What was read of a file that was whole before; `None` when it is gone or cut off, or the medium does not give it back. An
+/// error that says nothing about the file stays one, as in [`read`].
+pub(super) fn given_back<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(None),
+        Err(error) if is_of_the_medium(&error) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 fn is_of_the_medium(error: &io::Error) -> bool {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
@@ -159,6 +169,37 @@ fn is_of_the_medium(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct FolderLock {
     file: File,
+}
+
+/// Looks whether a process uses the folder at `path`, and leaves it as it is.
+///
+/// For as long as that takes, an agent that starts is told that the folder is in use.
+///
+/// # Errors
+/// [`StoreError::InUse`] when one does; when that cannot be found out, why.
+pub fn unused(path: &Path) -> Result<(), StoreError> {
+    let lock = path.join(LOCK);
+    let mut file = match File::open(&lock) {
+        // No agent ever ran here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(StoreError::io("open the lock", &lock))?,
+    };
+    // Shared, so that two who look do not see each other.
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map_err(StoreError::io("unlock", &lock)),
+        Err(TryLockError::WouldBlock) => Err(in_use(path, &mut file)),
+        Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &lock)(error)),
+    }
+}
+
+fn in_use(folder: &Path, lock: &mut File) -> StoreError {
+    let mut holder = String::new();
+    // Without the name it is in use all the same.
+    let _ = lock.take(32).read_to_string(&mut holder);
+    StoreError::InUse {
+        path: folder.to_owned(),
+        holder: holder.trim().parse().ok(),
+    }
 }
 
 impl FolderLock {
@@ -175,14 +216,7 @@ impl FolderLock {
             .map_err(StoreError::io("open the lock", &path))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = (&file).take(32).read_to_string(&mut holder);
-                return Err(StoreError::InUse {
-                    path: folder.path().to_owned(),
-                    holder: holder.trim().parse().ok(),
-                });
-            }
+            Err(TryLockError::WouldBlock) => return Err(in_use(folder.path(), &mut file)),
             Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
         }
         // Only there to be named in the message above. The lock holds without it, also on a full disk.

@@ -24,6 +24,7 @@ mod state;
 mod tests;
 
 pub use error::{Notice, StoreError, StoreErrorKind};
+pub use folder::unused;
 pub use outbox::{Appended, Limits, Outbox};
 pub use record::Seq;
 pub use recover::Recovered;

@@ -10,12 +10,11 @@
 //! [`StateFile`](super::StateFile) has locked.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::mem;
 use std::path::Path;
 
 use super::folder::{self, Folder};
-use super::record::{CUT_OFF_BYTES, ENTRY_OVERHEAD, Record, Records};
+use super::record::{CUT_OFF_BYTES, ENTRY_OVERHEAD, Record};
 use super::recover::{Found, Recovered, recover};
 use super::segment::{Active, MAX_SEGMENT, Segment, name_of};
 use super::{Seq, StoreError};
@@ -254,7 +253,10 @@ impl Outbox {
     }
 
     /// Writes the removals that are owed.
-    fn settle(&mut self) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// Some are owed still: a restart would bring their entries back.
+    pub fn settle(&mut self) -> Result<(), StoreError> {
         let owed: Vec<Seq> = self
             .segments
             .iter()
@@ -322,15 +324,11 @@ impl Outbox {
         let mut bytes = Vec::new();
         let mut moved = BTreeMap::new();
         if weight <= oldest.len / 2 && last.len + weight <= self.limits.segment_bytes {
-            let file = File::open(&oldest.path).map_err(StoreError::io("open", &oldest.path))?;
-            for (seq, span) in &oldest.live {
-                let record = oldest.read(&file, span)?;
-                // What has become damaged since it was written is dropped with the segment.
-                if Records::of(&record).next().is_some() {
-                    let start = last.len + bytes.len() as u64;
-                    moved.insert(*seq, start..start + record.len() as u64);
-                    bytes.extend(record);
-                }
+            // What cannot be read any more is dropped with the segment.
+            for (seq, record) in oldest.whole_records()? {
+                let start = last.len + bytes.len() as u64;
+                moved.insert(seq, start..start + record.len() as u64);
+                bytes.extend(record);
             }
         }
         let dropped: Vec<Seq> = oldest

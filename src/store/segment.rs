@@ -10,13 +10,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::folder::{self, Folder};
+use super::record::{ENTRY_OVERHEAD, Records};
 use super::{Seq, StoreError};
 
 /// How many low bits of a number count within a segment.
 const COUNT_BITS: u32 = 20;
 /// No segment is larger, so that its entries can be counted and its file read at once. In bytes.
 pub(super) const MAX_SEGMENT: u64 = 16 * 1024 * 1024;
-const _: () = assert!(MAX_SEGMENT / super::record::ENTRY_OVERHEAD < 1 << COUNT_BITS);
+const _: () = assert!(MAX_SEGMENT / ENTRY_OVERHEAD < 1 << COUNT_BITS);
 
 const PREFIX: &str = "segment-";
 
@@ -65,13 +66,21 @@ impl Segment {
         self.live.values().map(|span| span.end - span.start).sum()
     }
 
-    /// The bytes at `span` in `file`, the file of this segment.
-    pub(super) fn read(&self, file: &File, span: &Range<u64>) -> Result<Vec<u8>, StoreError> {
-        let length = usize::try_from(span.end - span.start).expect("a span lies in a segment, at most 16 MiB");
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, span.start)
-            .map_err(StoreError::io("read", &self.path))?;
-        Ok(bytes)
+    /// The records of the entries that are wanted, without those that the medium does not give back as they were written.
+    pub(super) fn whole_records(&self) -> Result<Vec<(Seq, Vec<u8>)>, StoreError> {
+        let file = folder::given_back(File::open(&self.path)).map_err(StoreError::io("open", &self.path))?;
+        let Some(file) = file else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for (seq, span) in &self.live {
+            let length = usize::try_from(span.end - span.start).expect("a span lies in a segment, at most 16 MiB");
+            let mut record = vec![0; length];
+            let read = folder::given_back(file.read_exact_at(&mut record, span.start));
+            let read = read.map_err(StoreError::io("read", &self.path))?;
+            if read.is_some() && Records::of(&record).next().is_some() {
+                records.push((*seq, record));
+            }
+        }
+        Ok(records)
     }
 
     /// Opens the file of this segment for writing on.

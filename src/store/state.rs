@@ -7,7 +7,7 @@
 //! previous one is still the state.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::copy::{self, Copy};
 use super::folder::{self, Content, Folder, FolderLock};
@@ -16,6 +16,7 @@ use super::{Notice, StoreError};
 /// The two copies. They take turns.
 const COPIES: [&str; 2] = ["state.a", "state.b"];
 const DAMAGED: &str = ".damaged";
+const NOT_UNDERSTOOD: &str = "state.not-understood";
 
 /// The largest document, in bytes. Far above what an agent keeps; it bounds what a start reads.
 pub const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
@@ -104,6 +105,21 @@ impl StateFile {
                 notices,
             },
         ))
+    }
+
+    /// How often the document was committed.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Keeps a document that nobody understands beside the state, for a person to look at, and returns where: the next
+    /// commits would take it away. One is kept, the latest.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn keep(&self, json: &[u8]) -> Result<PathBuf, StoreError> {
+        self.folder.replace(NOT_UNDERSTOOD, json)?;
+        Ok(self.folder.join(NOT_UNDERSTOOD))
     }
 
     /// Makes `json` the document and returns its generation. It has reached the disk when this returns.

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,6 +24,8 @@ use super::slots;
 
 /// More than this in configuration and state together is something else than those.
 const PROTECTED_FILES: usize = 20_000;
+/// What a host is known by: its id, and the key that opens what `LoadCredentialEncrypted=` names (systemd-creds(1)).
+const OF_THE_HOST: [&str; 2] = ["/etc/machine-id", "/var/lib/systemd/credential.secret"];
 /// As the kernel has it (path_resolution(7)).
 const LINKS: usize = 40;
 
@@ -41,7 +44,28 @@ pub(super) struct Ground {
     /// A sandbox takes `openat2(2)` away (systemd's `RestrictSUIDSGID=`): nothing can be wiped, and not all be looked at.
     pub(super) blind: bool,
     /// Devices that hold the system, each with what it is.
-    pub(super) system: Vec<(Device, String)>,
+    pub(super) system: Vec<(Device, System)>,
+}
+
+/// What a device is of the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum System {
+    /// What `/` is mounted from.
+    Root,
+    /// A slot of RAUC's, by its name.
+    Slot(String),
+    /// A device that one of these consists of.
+    PartOf(Box<System>),
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            System::Root => write!(f, "the root file system"),
+            System::Slot(name) => write!(f, "slot {name}"),
+            System::PartOf(whole) => write!(f, "part of {whole}"),
+        }
+    }
 }
 
 /// What stays, and where a wipe ends.
@@ -171,25 +195,25 @@ impl Ground {
     /// Root's device and the slots', with whatever they consist of.
     fn find_system(&mut self) -> Result<(), String> {
         let root = fs::metadata("/").map_err(|error| format!("/ cannot be looked at: {error}"))?;
-        self.system.push((root.dev(), "the root file system".to_owned()));
+        self.system.push((root.dev(), System::Root));
         let slots = slots::read().map_err(|error| error.to_string())?;
         for (name, device) in slots.devices {
             // a slot whose device is not there cannot be mounted either
-            if let Some(number) = devices::number(&device) {
-                self.system.push((number, format!("slot {name}")));
+            if let Some(number) = devices::number_by_name(&device) {
+                self.system.push((number, System::Slot(name)));
             }
         }
         for (device, what) in self.system.clone() {
             let parts = devices::consists_of(device);
-            self.system
-                .extend(parts.into_iter().map(|part| (part, format!("part of {what}"))));
+            let part_of = || System::PartOf(Box::new(what.clone()));
+            self.system.extend(parts.into_iter().map(|part| (part, part_of())));
         }
         // not of the agent's configuration, and not everywhere there
         for path in slots
             .status_files
             .iter()
             .map(PathBuf::as_path)
-            .chain([Path::new("/etc/machine-id")])
+            .chain(OF_THE_HOST.map(Path::new))
         {
             match self.protect(path) {
                 Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -202,16 +226,13 @@ impl Ground {
     }
 
     /// What `device` is of the system, if it is.
-    pub(super) fn is_system(&self, device: Device) -> Option<&str> {
+    pub(super) fn is_system(&self, device: Device) -> Option<&System> {
         let parts = devices::consists_of(device);
-        let hit = |(number, what): &(Device, String)| {
+        let hit = |(number, what): &(Device, System)| {
             // parts of the system may carry other things as well, such as a volume group
-            *number == device || (parts.contains(number) && !what.starts_with("part of"))
+            *number == device || (parts.contains(number) && !matches!(what, System::PartOf(_)))
         };
-        self.system
-            .iter()
-            .find(|entry| hit(entry))
-            .map(|(_, what)| what.as_str())
+        self.system.iter().find(|entry| hit(entry)).map(|(_, what)| what)
     }
 
     /// Folders and files that are mounted elsewhere, too.
@@ -315,7 +336,7 @@ impl Ground {
         )
         .map_err(in_words)?;
         let relative = below(path, Path::new("/"));
-        let open = |path: &Path, flags| {
+        let open_folder = |path: &Path, flags| {
             open(&root, path, flags | OFlag::O_DIRECTORY, ResolveFlag::empty()).map_err(|error| match error {
                 Errno::ENOENT => "is not there".to_owned(),
                 Errno::ENOTDIR => "is no folder".to_owned(),
@@ -323,13 +344,13 @@ impl Ground {
                 error => in_words(error),
             })
         };
-        let opened = open(&relative, OFlag::O_RDONLY)?;
+        let opened = open_folder(&relative, OFlag::O_RDONLY)?;
         let parent = match relative.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => open(parent, OFlag::O_PATH)?,
+            Some(parent) if !parent.as_os_str().is_empty() => open_folder(parent, OFlag::O_PATH)?,
             _ => root.try_clone().map_err(|error| error.to_string())?,
         };
         let name = Path::new(relative.file_name().unwrap_or(OsStr::new(".")));
-        match self::open(
+        match open(
             &parent,
             name,
             OFlag::O_PATH | OFlag::O_NOFOLLOW,

@@ -1,26 +1,29 @@
 //! A data partition of its own is made anew: ext4 again, with the UUID and the label that it had.
 //!
-//! Both are noted with the wish before anything is written, so that a power cut in the middle of it is finished by the next
-//! boot. Only a device that holds an ext4 file system, or did when it was noted, is touched, and never one that holds
-//! anything of the system, of a slot, or of what must stay. That it is not in use the kernel says (`O_EXCL`), and mkfs.ext4
-//! asks it again.
-//! Facts: mke2fs(8); the ext4 documentation, "Super Block"; fstab(5), systemd.mount(5).
+//! Both are noted before anything is written and kept until it is made: a power cut in the middle of it is finished by the
+//! next boot, and what failed in the middle by the next factory reset. What has the device's path in that boot may be another
+//! device, such as somebody's USB disk: only the file system that was noted is made anew, or a device of its size that holds
+//! nothing any more. And never one that holds anything of the system, of a slot, or of what must stay. That it is not in use
+//! the kernel says (`O_EXCL`), and mkfs.ext4 asks it again.
+//! Facts: mke2fs(8); blkid(8); the ext4 documentation, "Super Block"; fstab(5), systemd.mount(5).
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::FORMAT_UNIT;
 use super::devices::{self, Device};
+use super::fstab;
 use super::ground::Ground;
+use super::names::{self, Name};
 use super::plan::Plan;
 use super::state_folder::StateFolder;
-use super::wish::{self, Name, Wish};
+use super::wish::{self, Wish};
 
 /// As long as systemd waits for the device of a mount.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -38,6 +41,11 @@ const SYSTEM: [&str; 8] = [
     "/home",
 ];
 
+/// Why the device of a `format` line must not be made anew; nothing also when it is not known which one it is.
+pub(super) fn refusal(plan: &Plan, ground: &Ground, path: &Path) -> Option<String> {
+    judge(plan, ground, devices::number_by_name(path)?).err()
+}
+
 /// Why a `format` line cannot be carried out, as far as that can be said while the file system is in use.
 pub(super) fn problem(plan: &Plan, ground: &Ground, path: &Path) -> Option<String> {
     let device = match devices::number(path) {
@@ -47,42 +55,107 @@ pub(super) fn problem(plan: &Plan, ground: &Ground, path: &Path) -> Option<Strin
     if let Err(reason) = judge(plan, ground, device) {
         return Some(reason);
     }
+    if let Err(error) = Command::new("mkfs.ext4").arg("-V").stdin(Stdio::null()).output() {
+        return Some(format!(
+            "cannot be made anew: mkfs.ext4 cannot be started ({error}): apt install e2fsprogs"
+        ));
+    }
     match File::open(path).and_then(|mut file| read_name(&mut file)) {
         Ok(Some(_)) => {}
-        Ok(None) => return Some("holds no ext4 file system".to_owned()),
+        Ok(None) => match StateFolder::open(&plan.state) {
+            Ok(folder) => {
+                if let Err(reason) = half_made(&folder, path) {
+                    return Some(reason);
+                }
+            }
+            Err(_) => return Some(NO_EXT4.to_owned()),
+        },
         // only root may look, and root does before anything happens
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) => return Some(format!("cannot be read: {error}")),
     }
-    fs::read_to_string("/etc/fstab")
-        .ok()
-        .and_then(|fstab| order(&fstab, device))
+    order(&fstab::read(), device)
 }
 
-/// Makes every device anew that the plan names; those that an earlier boot has made are left alone. What came of it stands
-/// in the wish.
-pub(super) fn carry_out(folder: &StateFolder, wish: &Wish, plan: &Plan) -> io::Result<()> {
-    let ground = Ground::look(plan);
-    for line in &plan.formats {
-        if wish.formatted.contains(&line.path) {
-            continue;
+const NO_EXT4: &str = "holds no ext4 file system";
+
+/// What a device without an ext4 file system was called, when it is one that was not made to the end: it has the size that
+/// was noted, and mkfs.ext4 has cleared it.
+fn half_made(folder: &StateFolder, path: &Path) -> Result<Name, String> {
+    let noted = names::of(folder, path).ok_or(NO_EXT4)?;
+    let size = File::open(path).and_then(|mut device| device.seek(SeekFrom::End(0)));
+    let size = size.map_err(|error| format!("cannot be read: {error}"))?;
+    if size != noted.size {
+        return Err(format!(
+            "is another device than when the factory reset was asked for: it has {size} bytes, and that one had {}",
+            noted.size
+        ));
+    }
+    let output = Command::new("blkid")
+        .args(["-p", "-o", "value", "-s", "TYPE"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{NO_EXT4}, and blkid cannot be started: {error}"))?;
+    match output.status.code() {
+        // it finds nothing
+        Some(2) => Ok(noted),
+        _ => {
+            let kind = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let kind = if kind.is_empty() {
+                "something else".to_owned()
+            } else {
+                kind
+            };
+            Err(format!("{NO_EXT4} any more, and {kind} instead"))
         }
-        let made = match ground.problems.first() {
-            Some(problem) => Err(problem.clone()),
-            None => make(folder, wish, plan, &ground, &line.path),
-        };
-        match made {
-            Ok(()) => wish::note_formatted(folder, &line.path)?,
-            Err(reason) => wish::note_unformatted(folder, &line.path, &reason)?,
+    }
+}
+
+/// Keeps what the devices of the plan are called, as long as there is room for it.
+pub(super) fn note_names(folder: &StateFolder, plan: &Plan) -> io::Result<()> {
+    for line in &plan.formats {
+        // one that cannot be read is told as a problem
+        if let Ok(Some(name)) = File::open(&line.path).and_then(|mut file| read_name(&mut file)) {
+            names::note(folder, &line.path, &name)?;
         }
     }
     Ok(())
 }
 
-fn make(folder: &StateFolder, wish: &Wish, plan: &Plan, ground: &Ground, path: &Path) -> Result<(), String> {
-    let Some(device) = awaited(path) else {
-        return Err("is not there".to_owned());
-    };
+/// Makes every device anew that the plan names; those that an earlier boot has made are left alone. What came of it stands
+/// in the wish.
+pub(super) fn carry_out(folder: &StateFolder, wish: &Wish, plan: &Plan) -> io::Result<()> {
+    if plan.formats.is_empty() {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    // the links below /dev come one by one, those of the slots among them
+    let devices: Vec<_> = plan.formats.iter().map(|line| awaited(&line.path)).collect();
+    let ground = Ground::look(plan);
+    for (line, device) in plan.formats.iter().zip(devices) {
+        if wish.formatted.contains(&line.path) {
+            // A name that stays is not used as long as there is a file system.
+            let _ = names::forget(folder, &line.path);
+            continue;
+        }
+        let made = match (ground.problems.first(), device) {
+            (Some(problem), _) => Err(problem.clone()),
+            (None, None) => Err("is not there".to_owned()),
+            (None, Some(device)) => make(folder, plan, &ground, &line.path, device),
+        };
+        match made {
+            Ok(()) => {
+                wish::note_formatted(folder, &line.path)?;
+                let _ = names::forget(folder, &line.path);
+            }
+            Err(reason) => wish::note_unformatted(folder, &line.path, &reason)?,
+        }
+    }
+    wish::note_took(folder, begun.elapsed())
+}
+
+fn make(folder: &StateFolder, plan: &Plan, ground: &Ground, path: &Path, device: Device) -> Result<(), String> {
     judge(plan, ground, device)?;
     let mut opened = OpenOptions::new()
         .read(true)
@@ -96,14 +169,18 @@ fn make(folder: &StateFolder, wish: &Wish, plan: &Plan, ground: &Ground, path: &
             _ => format!("cannot be opened: {error}"),
         })?;
     let found = read_name(&mut opened).map_err(|error| format!("cannot be read: {error}"))?;
-    let noted = wish.names.iter().find(|(noted, _)| noted == path).map(|(_, name)| name);
-    let name = match (noted, found) {
-        (Some(noted), _) => noted.clone(),
-        (None, Some(found)) => {
-            wish::note_name(folder, path, &found).map_err(|error| format!("its UUID cannot be noted: {error}"))?;
+    let name = match (found, names::of(folder, path)) {
+        (Some(found), Some(noted)) if found.uuid != noted.uuid => {
+            return Err(format!(
+                "holds another file system than when the factory reset was asked for: its UUID is {}, and was {}",
+                found.uuid, noted.uuid
+            ));
+        }
+        (Some(found), _) => {
+            names::note(folder, path, &found).map_err(|error| format!("its UUID cannot be noted: {error}"))?;
             found
         }
-        (None, None) => return Err("holds no ext4 file system".to_owned()),
+        (None, _) => half_made(folder, path)?,
     };
     drop(opened);
     let output = Command::new("mkfs.ext4")
@@ -114,8 +191,11 @@ fn make(folder: &StateFolder, wish: &Wish, plan: &Plan, ground: &Ground, path: &
         .output()
         .map_err(|error| format!("mkfs.ext4 cannot be started: {error}"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("mkfs.ext4: {}", said.trim().replace('\n', " ")));
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+        return Err(format!(
+            "is not made ({}), and its UUID and label are kept: ask for the factory reset again. mkfs.ext4: {said}",
+            output.status
+        ));
     }
     File::open(path)
         .and_then(|device| device.sync_all())
@@ -166,10 +246,11 @@ fn read_name(device: &mut File) -> io::Result<Option<Name>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
-    Ok(name_of(&block))
+    let size = device.seek(SeekFrom::End(0))?;
+    Ok(name_of(&block, size))
 }
 
-fn name_of(block: &[u8; 1024]) -> Option<Name> {
+fn name_of(block: &[u8; 1024], size: u64) -> Option<Name> {
     const MAGIC: [u8; 2] = [0x53, 0xef];
     /// `INCOMPAT_EXTENTS`, in the first byte: ext4 has it, ext2 and ext3 have not.
     const EXTENTS: u8 = 0x40;
@@ -184,30 +265,33 @@ fn name_of(block: &[u8; 1024]) -> Option<Name> {
         .take_while(|byte| *byte != 0)
         .collect();
     Some(Name {
+        size,
         uuid: parts.join("-"),
         label,
     })
 }
 
 /// What is missing in `/etc/fstab` for the device to be free when it is made anew.
-fn order(fstab: &str, device: Device) -> Option<String> {
-    for line in fstab.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let mut fields = line.split_whitespace();
-        let (Some(spec), Some(folder), Some(_), Some(options)) =
-            (fields.next(), fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        if devices::number(&named(spec)) != Some(device) {
-            continue;
+fn order(text: &str, device: Device) -> Option<String> {
+    let wanted = format!("x-systemd.after={FORMAT_UNIT}");
+    let of_it = fstab::entries(text).filter(|entry| devices::number(&entry.device) == Some(device));
+    for entry in of_it {
+        let folder = entry.folder.display();
+        if !["nofail", "noauto", "x-systemd.automount"]
+            .iter()
+            .any(|option| entry.has(option))
+        {
+            return Some(format!(
+                "would keep the host from booting while it is not made, and nobody could ask again: add the option nofail \
+                 for {folder} in /etc/fstab"
+            ));
         }
-        let wanted = format!("x-systemd.after={FORMAT_UNIT}");
-        if !options.split(',').any(|option| option == wanted) {
+        if !entry.has(&wanted) {
             return Some(format!(
                 "is mounted on {folder} too early: add the option {wanted} in /etc/fstab"
             ));
         }
-        if fields.nth(1).is_some_and(|pass| pass != "0") {
+        if entry.checked {
             return Some(format!(
                 "is checked before it is mounted on {folder}, and not made anew before that: set the last field to 0 in \
                  /etc/fstab"
@@ -215,22 +299,6 @@ fn order(fstab: &str, device: Device) -> Option<String> {
         }
     }
     None
-}
-
-/// The device file of the first field in fstab(5).
-fn named(spec: &str) -> PathBuf {
-    let links = [
-        ("PARTLABEL=", "by-partlabel"),
-        ("PARTUUID=", "by-partuuid"),
-        ("LABEL=", "by-label"),
-        ("UUID=", "by-uuid"),
-    ];
-    for (tag, folder) in links {
-        if let Some(value) = spec.strip_prefix(tag) {
-            return Path::new("/dev/disk").join(folder).join(value.trim_matches('"'));
-        }
-    }
-    PathBuf::from(spec)
 }
 
 #[cfg(test)]
@@ -241,21 +309,14 @@ mod tests {
     #[test]
     fn an_ext4_is_known_by_its_super_block_and_nothing_else_is() {
         let mut block = [0; 1024];
-        assert_eq!(name_of(&block), None);
+        assert_eq!(name_of(&block, 4096), None);
         block[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
-        assert_eq!(name_of(&block), None, "ext2");
+        assert_eq!(name_of(&block, 4096), None, "ext2");
         block[0x60] = 0xc2;
         block[0x68..0x78].copy_from_slice(&[0xab; 16]);
         block[0x78..0x7c].copy_from_slice(b"apps");
-        let name = name_of(&block).unwrap();
+        let name = name_of(&block, 4096).unwrap();
         assert_eq!(name.uuid, "abababab-abab-abab-abab-abababababab");
         assert_eq!(name.label, b"apps");
-    }
-
-    #[test]
-    fn a_tag_of_fstab_is_a_link_below_dev_disk() {
-        assert_eq!(named("PARTLABEL=app"), PathBuf::from("/dev/disk/by-partlabel/app"));
-        assert_eq!(named("UUID=\"1-2\""), PathBuf::from("/dev/disk/by-uuid/1-2"));
-        assert_eq!(named("/dev/sda4"), PathBuf::from("/dev/sda4"));
     }
 }

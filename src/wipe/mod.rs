@@ -8,9 +8,11 @@
 //! Facts: `openat2(2)`, `unlink(2)`, `syncfs(2)`; RAUC's `system.conf`; systemd.special(7) (`factory-reset.target`).
 
 mod devices;
+mod fstab;
 mod ground;
 mod mkfs;
 mod mounts;
+mod names;
 mod plan;
 mod preview;
 pub mod report;
@@ -20,6 +22,7 @@ mod state_folder;
 mod tree;
 mod wish;
 
+pub use devices::number_by_name as device_number;
 pub use plan::Plan;
 pub use preview::{Going, Kind, Preview, Staying};
 pub use report::Report;
@@ -29,9 +32,13 @@ pub use run::{Outcome, WipeError, carry_out, format, is_asked, request, withdraw
 pub const PLAN_FOLDER: &str = "/etc/iotdm-agent/factory-reset.d";
 /// The unit that hangs on `factory-reset.target` and leaves the wish.
 pub const REQUEST_UNIT: &str = "iotdm-agent-factory-reset.service";
+/// The unit that reboots the host when the wish is there.
+pub const REBOOT_UNIT: &str = "iotdm-agent-factory-reset-reboot.service";
 /// The unit that wipes, early in the next boot.
 pub const WIPE_UNIT: &str = "iotdm-agent-wipe.service";
 /// The unit that makes devices anew, before they are mounted.
 pub const FORMAT_UNIT: &str = "iotdm-agent-format.service";
+/// All of them.
+pub const UNITS: [&str; 4] = [REQUEST_UNIT, REBOOT_UNIT, FORMAT_UNIT, WIPE_UNIT];
 /// The file in the state folder that is there from the request to the end of the wipe.
 pub const WISH: &str = "factory-reset";

@@ -41,7 +41,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
 }
 
 /// Spaces and the like stand there as three octal digits behind a backslash.
-fn path(field: &[u8]) -> PathBuf {
+pub(super) fn path(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut left = field;
     while let [first, rest @ ..] = left {

@@ -1,7 +1,8 @@
 //! The plan: `*.conf` in one folder, a word and a path on each line.
 //!
 //! Reading it looks at nothing but those files; whether the host is as they say is [`Plan::check`]'s business. A file that
-//! somebody else than root could have written is refused: root deletes what it says.
+//! somebody else than root could have written is refused: root deletes what it says. The unprivileged agent judges as root
+//! would; only where its own user owns the configuration, too, as in a rehearsal without root, are its files good enough.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,6 +21,8 @@ pub struct Plan {
     pub(super) formats: Vec<Line>,
     /// What survives whatever the plan says.
     pub(super) protected: Vec<PathBuf>,
+    /// The state folder.
+    pub(super) state: PathBuf,
 }
 
 /// A path of the plan, and where it stands.
@@ -33,23 +36,30 @@ pub(super) struct Line {
 
 impl Plan {
     /// Reads every `*.conf` of `folder` in the order of the names. `protected` are the files and folders that survive
-    /// whatever the plan says: configuration, state, and what the device is known by.
+    /// whatever the plan says: configuration, and what the device is known by; the state folder `state` does, too.
     ///
     /// # Errors
     /// Everything that is wrong with it, each with file and line; a plan that wipes nothing is wrong, too.
-    pub fn read(folder: &Path, protected: &[PathBuf]) -> Result<Self, Vec<String>> {
+    pub fn read(folder: &Path, state: &Path, protected: &[PathBuf]) -> Result<Self, Vec<String>> {
         let mut plan = Plan {
             mounts: Vec::new(),
             wipes: Vec::new(),
             keeps: Vec::new(),
             formats: Vec::new(),
-            protected: protected.to_vec(),
+            protected: protected
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([state])
+                .map(Path::to_owned)
+                .collect(),
+            state: state.to_owned(),
         };
         let mut problems = Vec::new();
         match files(folder) {
             Ok(files) => {
+                let own = own(folder);
                 for file in files {
-                    match text(&file) {
+                    match text(&file, own) {
                         Ok(text) => plan.add(&file, &text, &mut problems),
                         Err(reason) => problems.push(format!("{}: {reason}", file.display())),
                     }
@@ -163,7 +173,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
     };
-    trusted(&fs::metadata(folder).map_err(unreadable)?)?;
+    trusted(&fs::metadata(folder).map_err(unreadable)?, own(folder))?;
     let mut files = Vec::new();
     for entry in entries {
         let file = entry.map_err(unreadable)?.path();
@@ -178,14 +188,14 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-fn text(file: &Path) -> Result<String, String> {
+fn text(file: &Path, own: Option<u32>) -> Result<String, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let metadata = fs::metadata(file).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err("is no file".to_owned());
     }
     let opened = File::open(file).map_err(unreadable)?;
-    trusted(&opened.metadata().map_err(unreadable)?)?;
+    trusted(&opened.metadata().map_err(unreadable)?, own)?;
     let mut bytes = Vec::new();
     let read = opened.take(FILE_BYTES + 1).read_to_end(&mut bytes);
     if read.map_err(unreadable)? as u64 > FILE_BYTES {
@@ -194,10 +204,16 @@ fn text(file: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is no UTF-8 text".to_owned())
 }
 
-/// Only who may delete everything anyway may say what is deleted.
-fn trusted(metadata: &fs::Metadata) -> Result<(), String> {
+/// The user who reads this, if the configuration that the plan lies beside is that user's.
+fn own(folder: &Path) -> Option<u32> {
     let own = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != own {
+    let configuration = fs::metadata(folder.parent()?).ok()?;
+    (configuration.uid() == own).then_some(own)
+}
+
+/// Only who may delete everything anyway may say what is deleted.
+fn trusted(metadata: &fs::Metadata, own: Option<u32>) -> Result<(), String> {
+    if metadata.uid() != 0 && Some(metadata.uid()) != own {
         return Err(format!("belongs to user {}, not to root", metadata.uid()));
     }
     if metadata.mode() & 0o022 != 0 {

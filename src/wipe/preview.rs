@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::ground::{BLIND, Ground, Target, is_link};
+use super::fstab;
+use super::ground::{Ground, Target, is_link};
 use super::mkfs;
-use super::plan::Plan;
+use super::plan::{Line, Plan};
 use super::tree::{Mode, Tally, Walk};
 
 /// What would go and what would stay.
@@ -64,16 +65,26 @@ pub struct Staying {
 }
 
 impl Plan {
-    /// Whether the host is as the plan says: file systems, slots, what must stay. Empty: nothing stands against a factory
-    /// reset. Enters no folder that is to be wiped. In the agent's sandbox and without root it sees less, and says only
-    /// what it has seen.
-    pub fn check(&self) -> Vec<String> {
-        let ground = Ground::look(self);
-        let mut problems = problems(self, &ground);
-        if ground.blind {
-            problems.retain(|problem| !problem.ends_with(BLIND));
+    /// Which of its `format` lines name a device that holds the system, a slot, or what must stay. This can be seen in
+    /// the agent's sandbox and without root, too; everything else about the host only root tells ([`Plan::preview`]).
+    pub fn refused_formats(&self) -> Vec<String> {
+        if self.formats.is_empty() {
+            return Vec::new();
         }
-        problems
+        let ground = Ground::look(self);
+        let refused = |line: &Line| {
+            let reason = mkfs::refusal(self, &ground, &line.path)?;
+            Some(format_problem(line, &reason))
+        };
+        self.formats.iter().filter_map(refused).collect()
+    }
+
+    /// The declared file systems that a boot does not wait for (`nofail` in `/etc/fstab`): unless the wipe is told to come
+    /// after them, it may find them not mounted, and then nothing of them is wiped.
+    pub fn not_awaited(&self) -> Vec<&Path> {
+        let text = fstab::read();
+        let mounts = self.mounts.iter().map(|line| line.path.as_path());
+        mounts.filter(|mount| fstab::is_not_awaited(&text, mount)).collect()
     }
 
     /// What a factory reset would do now. Changes nothing; reads every folder that would go, so only root sees it all.
@@ -139,10 +150,14 @@ pub(super) fn problems(plan: &Plan, ground: &Ground) -> Vec<String> {
     }
     for line in &plan.formats {
         if let Some(reason) = mkfs::problem(plan, ground, &line.path) {
-            problems.push(format!("{}: format {}: it {reason}", line.at, line.path.display()));
+            problems.push(format_problem(line, &reason));
         }
     }
     problems
+}
+
+fn format_problem(line: &Line, reason: &str) -> String {
+    format!("{}: format {}: it {reason}", line.at, line.path.display())
 }
 
 /// Empties or counts what a `wipe` line leads to.

@@ -21,7 +21,7 @@ pub struct Report {
     pub id: String,
     /// The boot in which it was asked for: 32 hex digits, or empty when that cannot be known.
     pub asked_in: String,
-    /// How long the wipe took in the boot in which it ended, in seconds.
+    /// How long the wipe and the devices that were made anew took in the boot in which it ended, in seconds.
     pub seconds: f64,
     /// How many files (all but folders) it removed in that boot.
     pub files: u64,
@@ -41,7 +41,7 @@ impl Report {
         (!self.failed.is_empty()).then(|| self.failed.join("; "))
     }
 
-    /// What was wiped, how much and how long it took, in one line.
+    /// How much was wiped, how long it took, and what: in one line. The paths come last, for whoever has room for no more.
     pub fn text(&self) -> String {
         let wiped = match self.wiped.as_slice() {
             [] => "nothing".to_owned(),
@@ -49,10 +49,10 @@ impl Report {
         };
         let boots = match self.boots {
             0 | 1 => String::new(),
-            boots => format!(", in {boots} boots; this is what the last one did"),
+            boots => format!(" (in {boots} boots; the figures are those of the last one)"),
         };
         format!(
-            "wiped: {wiped} ({} files, {}, {:.1} s{boots})",
+            "wiped {} files, {}, in {:.1} s{boots}: {wiped}",
             self.files,
             super::preview::size(self.bytes),
             self.seconds
@@ -94,4 +94,32 @@ pub(super) fn write(folder: &StateFolder, report: &Report) -> io::Result<()> {
     let mut text = serde_json::to_string(report).map_err(io::Error::other)?;
     text.push('\n');
     folder.replace(FILE, &text, 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_come_before_a_list_that_may_be_cut() {
+        let mut report = Report {
+            id: String::new(),
+            asked_in: String::new(),
+            seconds: 12.34,
+            files: 7,
+            bytes: 4096,
+            wiped: (0..100).map(|number| format!("/data/app-{number}")).collect(),
+            failed: Vec::new(),
+            boots: 1,
+        };
+        let text = report.text();
+        let begin = "wiped 7 files, 4.0 KiB, in 12.3 s: /data/app-0, /data/app-1, ";
+        assert!(text.starts_with(begin) && text.ends_with("/data/app-99"), "{text}");
+        report.boots = 3;
+        report.wiped.clear();
+        assert_eq!(
+            report.text(),
+            "wiped 7 files, 4.0 KiB, in 12.3 s (in 3 boots; the figures are those of the last one): nothing"
+        );
+    }
 }

@@ -13,7 +13,7 @@ use super::report::{self, Report};
 use super::state_folder::StateFolder;
 use super::tree::Mode;
 use super::wish::{self, Left, Wish};
-use super::{FORMAT_UNIT, WISH, mkfs, preview};
+use super::{FORMAT_UNIT, WISH, mkfs, names, preview};
 
 /// The boot waits for no longer than this; less than what systemd gives the unit (`TimeoutStartSec=`), so that it is told.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -63,6 +63,7 @@ pub fn request(state: &Path, boot: &str, plan: &Plan) -> Result<(), WipeError> {
         return Err(WipeError::Refused(problems));
     }
     let folder = open(state)?;
+    mkfs::note_names(&folder, plan).map_err(failed("write", &state.join(names::FILE)))?;
     match wish::read(&folder) {
         Left::Wish(Wish { asked_in, boots, .. }) if asked_in == boot && boots.is_empty() => Ok(()),
         _ => wish::leave(&folder, boot).map_err(failed("write", state)),
@@ -113,7 +114,7 @@ pub fn carry_out(
     boot: &str,
     plan: impl FnOnce() -> Result<Plan, Vec<String>>,
 ) -> Result<Outcome, WipeError> {
-    let begun = Instant::now();
+    let (begun, mut formatting) = (Instant::now(), Duration::ZERO);
     let folder = open(state)?;
     let mut report = Report {
         id: boot.to_owned(),
@@ -131,6 +132,7 @@ pub fn carry_out(
         Left::Wish(wish) if wish.asked_in == boot => return Err(WipeError::SameBoot),
         Left::Wish(wish) => {
             report.asked_in.clone_from(&wish.asked_in);
+            formatting = wish.took;
             let before = wish.boots.iter().filter(|id| *id != boot).count();
             report.boots = u32::try_from(before + 1).unwrap_or(u32::MAX);
             match begin(&folder, boot, &wish) {
@@ -145,7 +147,7 @@ pub fn carry_out(
             }
         }
     }
-    report.seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    report.seconds = ((begun.elapsed() + formatting).as_secs_f64() * 10.0).round() / 10.0;
     bound(&mut report.failed);
     // Whoever cannot be told must still not be wiped again at every boot.
     let told = report::write(&folder, &report).map_err(failed("write", &state.join(report::FILE)));

@@ -32,21 +32,28 @@ pub(crate) struct Driver {
     pub(crate) installs: Vec<OpId>,
     pub(crate) rejoins: usize,
     pub(crate) marks: Vec<(OpId, Vec<(Mark, String)>)>,
+    /// What a reboot waits for is marked at once.
+    pub(crate) marks_at_once: bool,
     pub(crate) watch: Option<(OpId, Health)>,
     pub(crate) marker: Option<Marker>,
     pub(crate) discarded: usize,
     pub(crate) reset_surveys: Vec<OpId>,
     pub(crate) resets: Vec<OpId>,
+    /// Jobs that are followed, and for how long.
+    pub(crate) follows: Vec<(OpId, Duration)>,
     pub(crate) report_reads: Vec<OpId>,
     pub(crate) reports_discarded: usize,
     pub(crate) withdrawn: usize,
     pub(crate) commits: usize,
+    pub(crate) batches_taken: Vec<u64>,
     last_ack: u64,
     starts: u8,
 }
 
 pub(crate) fn settings(boot: &str) -> Settings {
     Settings {
+        identity: "d:acme:edge:gw-1".into(),
+        service: "mqtts://service.example.com:8883".into(),
         address: Address::Session,
         lifetime: 24 * 3600,
         metadata: None,
@@ -57,10 +64,12 @@ pub(crate) fn settings(boot: &str) -> Settings {
         configured_info: DeviceInfo::default(),
         location: None,
         tracking: None,
+        diagnostics: None,
         reboot_enabled: true,
         reset_enabled: true,
         firmware: firmware::Settings {
             supported: Ok(()),
+            mark_good: true,
             ..firmware::Settings::default()
         },
         boot_id: boot.into(),
@@ -94,15 +103,18 @@ impl Driver {
             installs: Vec::new(),
             rejoins: 0,
             marks: Vec::new(),
+            marks_at_once: true,
             watch: None,
             marker: None,
             discarded: 0,
             reset_surveys: Vec::new(),
             resets: Vec::new(),
+            follows: Vec::new(),
             report_reads: Vec::new(),
             reports_discarded: 0,
             withdrawn: 0,
             commits: 0,
+            batches_taken: Vec::new(),
             last_ack: 0,
             starts: 0,
         };
@@ -138,6 +150,7 @@ impl Driver {
             self.commits += 1;
         }
         self.agent.adopt(&step, &event);
+        let mut waits = None;
         for after in step.after {
             match after {
                 After::Ack(ack) => self.acked.push(ack),
@@ -161,9 +174,11 @@ impl Driver {
                 After::Effect(Effect::Marker(marker)) => self.marker = marker,
                 After::Effect(Effect::Discard) => self.discarded += 1,
                 After::Effect(Effect::SurveyReset(op)) => self.reset_surveys.push(op),
+                After::Effect(Effect::FollowReset { op, limit }) => self.follows.push((op, limit)),
                 After::Effect(Effect::ReadResetReport(op)) => self.report_reads.push(op),
                 After::Effect(Effect::DiscardResetReport) => self.reports_discarded += 1,
                 After::Effect(Effect::WithdrawReset) => self.withdrawn += 1,
+                After::Effect(Effect::JournalTaken(batch)) => self.batches_taken.push(batch),
                 After::Reset(op) => {
                     let disk = self.on_disk();
                     let starting = disk.reset().is_some_and(|reset| reset.phase == Phase::Starting);
@@ -189,8 +204,14 @@ impl Driver {
                     self.rejoins += 1;
                     self.installs.push(op);
                 }
-                After::Mark(op, marks) => self.marks.push((op, marks)),
+                After::Mark(op, marks) => {
+                    waits = self.on_disk().reboot().is_some().then_some(op);
+                    self.marks.push((op, marks));
+                }
             }
+        }
+        if let Some(op) = waits.filter(|_| self.marks_at_once) {
+            self.event(Event::Marked { op, result: Ok(()) });
         }
     }
 
@@ -241,6 +262,11 @@ impl Driver {
 
     pub(crate) fn reset_ends(&mut self, outcome: ResetOutcome) {
         let op = *self.resets.last().unwrap();
+        self.event(Event::ResetEnded { op, outcome });
+    }
+
+    pub(crate) fn follow_ends(&mut self, outcome: ResetOutcome) {
+        let (op, _) = *self.follows.last().unwrap();
         self.event(Event::ResetEnded { op, outcome });
     }
 

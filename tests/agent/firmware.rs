@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use iotdm::agent::effect::{Mark, Purpose, Reply};
 use iotdm::agent::event::Slot;
 use iotdm::agent::firmware::record::Phase;
 use iotdm::agent::firmware::{self, WhenToReboot};
-use iotdm::agent::{CommandId, DownloadEnd, Event, InstallEnd, RebootOutcome, Settings, Survey, Verdict};
+use iotdm::agent::{CommandId, DownloadEnd, Event, InstallEnd, RebootOutcome, ResetReady, Settings, Survey, Verdict};
 use iotdm::protocol::Rc;
 use iotdm::protocol::firmware::UpdateStatus;
 use serde_json::{Value, json};
@@ -23,6 +25,7 @@ pub(crate) fn slots(booted: &str) -> Survey {
         complete: true,
         transaction: None,
         installed: None,
+        boots_next: None,
     };
     Survey {
         booted: Some(booted.into()),
@@ -41,6 +44,31 @@ pub(crate) fn written(booted: &str) -> Survey {
     let mut survey = slots(booted);
     survey.slots[1].installed = Some("2024-05-01".into());
     survey
+}
+
+/// The same, and this slot boots next.
+fn next(name: &str, mut survey: Survey) -> Survey {
+    for slot in &mut survey.slots {
+        slot.boots_next = Some(slot.name == name);
+    }
+    survey
+}
+
+/// The old slot next, the new one bad.
+fn taken_back() -> [(Mark, String); 2] {
+    [
+        (Mark::Active, "rootfs.0".to_owned()),
+        (Mark::Bad, "rootfs.1".to_owned()),
+    ]
+}
+
+/// RAUC has told the boot loader, and then its handler failed.
+fn handler_failed() -> InstallEnd {
+    InstallEnd::Failed {
+        status: UpdateStatus::UnsupportedImage,
+        message: "Post-install handler error: Child process exited with code 1".into(),
+        again: false,
+    }
 }
 
 impl Driver {
@@ -77,7 +105,7 @@ impl Driver {
         self.event(Event::Surveyed { op, found: Ok(survey) });
     }
 
-    fn download_ends(&mut self, end: DownloadEnd) {
+    pub(crate) fn download_ends(&mut self, end: DownloadEnd) {
         let op = self.downloads.last().unwrap().0;
         self.event(Event::Downloaded { op, end });
     }
@@ -120,14 +148,14 @@ impl Driver {
         driver
     }
 
-    fn installing() -> Self {
+    pub(crate) fn installing() -> Self {
         let mut driver = Self::downloaded();
         driver.update("p1");
         driver.surveyed(slots("rootfs.0"));
         driver
     }
 
-    fn installed() -> Self {
+    pub(crate) fn installed() -> Self {
         let mut driver = Self::installing();
         driver.install_ends(InstallEnd::Done);
         driver
@@ -141,6 +169,13 @@ impl Driver {
         driver.host_reboots("boot-2");
         driver.surveyed(written("rootfs.1"));
         driver
+    }
+
+    /// What the last log says of itself beside its text.
+    fn failure(&self) -> Value {
+        let logs = self.on("add/diag/log");
+        let data = logs.last().unwrap()["d"]["data"].as_str().unwrap();
+        serde_json::from_slice(&STANDARD.decode(data).unwrap()).unwrap()
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -306,7 +341,35 @@ fn fwd_04_every_failure_is_one_notify_with_state_0_and_a_log_with_the_reason() {
                 .unwrap()
                 .contains("closed the connection")
         );
+        assert_eq!(
+            driver.failure(),
+            json!({"firmware": "download", "updateStatus": number, "reqId": "d1"})
+        );
     }
+}
+
+#[test]
+fn a_failures_log_names_the_last_accepted_request_also_after_the_reboot_of_its_update() {
+    let mut driver = Driver::on_trial();
+    driver.connect(true);
+    driver.answer_manage(200);
+    driver.update("refused");
+    assert_eq!(driver.answers("refused"), [400]);
+    driver.broker_has_all();
+    driver.health(Verdict::Bad("modbus.service has failed".into()));
+    driver.pass(11 * SECOND);
+    driver.marked(Ok(()));
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-3");
+    driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert_eq!(driver.firmware(), (0, 5));
+    assert_eq!(
+        driver.failure(),
+        json!({"firmware": "update", "updateStatus": 5, "reqId": "p1"})
+    );
 }
 
 #[test]
@@ -436,7 +499,15 @@ fn fwu_04_what_the_installer_says_is_told_and_nothing_reboots() {
         driver.answer_notifies(200);
         driver.published.clear();
         let message = "Compatible mismatch: expected 'lab', found 'other'".to_owned();
-        driver.install_ends(InstallEnd::Failed { status, message, again });
+        driver.install_ends(match again {
+            false => InstallEnd::Refused { status, message, again },
+            true => InstallEnd::Failed { status, message, again },
+        });
+        if again {
+            assert_eq!(driver.surveys.last().unwrap().1, Purpose::Outcome);
+            driver.surveyed(next("rootfs.0", slots("rootfs.0")));
+        }
+        assert!(driver.marks.is_empty(), "the boot loader is as it was");
         assert_eq!(driver.firmware(), (state, status as u8));
         let told = driver.answer_notifies(200);
         assert_eq!(told.last().unwrap()["updateStatus"], status as u8);
@@ -449,6 +520,90 @@ fn fwu_04_what_the_installer_says_is_told_and_nothing_reboots() {
         );
         assert!(driver.reboots.is_empty());
     }
+}
+
+/// Told and forgotten, it would run after the next reboot, and be marked good without a trial.
+#[test]
+fn fwu_04_a_slot_that_boots_next_although_rauc_failed_is_taken_back_before_that_is_told() {
+    let mut driver = Driver::installing();
+    driver.answer_notifies(200);
+    driver.published.clear();
+    driver.install_ends(handler_failed());
+    assert_eq!(driver.firmware(), (2, 1), "not over before the slots are looked at");
+    let (op, purpose) = *driver.surveys.last().unwrap();
+    assert_eq!(purpose, Purpose::Outcome);
+    driver.event(Event::Surveyed {
+        op,
+        found: Err("RAUC does not answer".into()),
+    });
+    driver.pass(11 * SECOND);
+    driver.surveyed(next("rootfs.1", written("rootfs.0")));
+    assert_eq!(driver.marks[0].1, taken_back());
+    assert!(driver.marker.is_some() && driver.firmware() == (2, 1));
+    driver.marked(Ok(()));
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+    assert!(driver.marker.is_none() && driver.reboots.is_empty());
+    let logs = driver.on("add/diag/log");
+    let told = logs[0]["d"]["message"].as_str().unwrap();
+    assert!(told.contains("Post-install handler error"), "{told}");
+}
+
+#[test]
+fn fwu_04_that_rauc_failed_is_not_forgotten_in_a_restart_or_a_reboot() {
+    let mut restarted = Driver::installing();
+    restarted.install_ends(handler_failed());
+    restarted.restart();
+    restarted.surveyed(next("rootfs.1", written("rootfs.0")));
+    restarted.restart();
+    restarted.surveyed(next("rootfs.0", written("rootfs.0")));
+    assert_eq!(restarted.marks.last().unwrap().1, taken_back());
+    restarted.marked(Ok(()));
+    assert_eq!((restarted.phase(), restarted.firmware()), (None, (0, 5)));
+
+    let mut early = Driver::installing();
+    early.install_ends(InstallEnd::Failed {
+        status: UpdateStatus::OutOfMemory,
+        message: "No space left on device".into(),
+        again: true,
+    });
+    early.restart();
+    early.surveyed(slots("rootfs.0"));
+    assert_eq!(early.installs.len(), 1, "what failed is not tried again by itself");
+    assert_eq!(early.firmware(), (2, 2));
+
+    let mut rebooted = Driver::installing();
+    rebooted.answer_notifies(200);
+    rebooted.install_ends(handler_failed());
+    rebooted.host_reboots("boot-2");
+    rebooted.surveyed(written("rootfs.1"));
+    assert_eq!(rebooted.phase(), Some(Phase::RollingBack), "it has failed already");
+    assert_eq!(rebooted.marks[0].1, taken_back());
+    rebooted.marked(Ok(()));
+    rebooted.reboot_ends(RebootOutcome::Accepted);
+    rebooted.host_reboots("boot-3");
+    rebooted.surveyed(written("rootfs.0"));
+    rebooted.marked(Ok(()));
+    assert_eq!((rebooted.phase(), rebooted.firmware()), (None, (0, 5)));
+    rebooted.connect(true);
+    rebooted.answer_manage(200);
+    let logs = rebooted.on("add/diag/log");
+    let told = logs[0]["d"]["message"].as_str().unwrap();
+    assert!(told.contains("Post-install handler error"), "{told}");
+}
+
+#[test]
+fn an_installation_of_somebody_else_after_ours_failed_is_not_ours() {
+    let mut driver = Driver::installing();
+    driver.install_ends(handler_failed());
+    driver.surveyed(Survey {
+        installing: true,
+        ..Survey::default()
+    });
+    assert_eq!(driver.rejoins, 1);
+    driver.install_ends(InstallEnd::Done);
+    assert_eq!(driver.phase(), Some(Phase::Installing));
+    driver.surveyed(next("rootfs.1", written("rootfs.0")));
+    assert_eq!(driver.marks[0].1, taken_back());
 }
 
 #[test]
@@ -579,6 +734,57 @@ fn a_unit_that_fails_for_good_leads_back_and_the_reason_is_told_from_the_old_slo
     );
 }
 
+/// Three boots of the new slot end before it is proven: the fourth is the way back, and no trial.
+#[test]
+fn a_slot_whose_trial_is_cut_short_three_times_is_left_and_the_reason_is_told_from_the_old_slot() {
+    let mut driver = Driver::on_trial();
+    for boot in ["boot-3", "boot-4"] {
+        driver.host_reboots(boot);
+        driver.surveyed(written("rootfs.1"));
+        assert_eq!(driver.phase(), Some(Phase::Trial), "{boot}");
+    }
+    driver.host_reboots("boot-5");
+    driver.surveyed(written("rootfs.1"));
+    assert_eq!(driver.phase(), Some(Phase::RollingBack));
+    assert!(driver.watch.is_none(), "there is nothing to prove any more");
+    let back = [
+        (Mark::Active, "rootfs.0".to_owned()),
+        (Mark::Bad, "rootfs.1".to_owned()),
+    ];
+    assert_eq!(driver.marks.last().unwrap().1, back);
+    driver.event(Event::ConfirmTrial(CommandId(1)));
+    assert!(matches!(driver.replies.last().unwrap().1, Reply::Failed(_)));
+    // The agent may die on the way.
+    let marks = driver.marks.len();
+    driver.restart();
+    driver.surveyed(written("rootfs.1"));
+    assert_eq!(
+        (driver.phase(), driver.marks.len()),
+        (Some(Phase::RollingBack), marks + 1)
+    );
+    let reboots = driver.reboots.len();
+    driver.marked(Ok(()));
+    assert_eq!(driver.reboots.len(), reboots + 1);
+    driver.reboot_ends(RebootOutcome::Accepted);
+    // That boot, too, lands in the new slot: the way back has boots of its own.
+    driver.host_reboots("boot-6");
+    driver.surveyed(written("rootfs.1"));
+    assert_eq!(driver.phase(), Some(Phase::RollingBack));
+    assert_eq!(driver.marks.last().unwrap().1, back);
+    driver.marked(Ok(()));
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-7");
+    driver.surveyed(written("rootfs.0"));
+    driver.marked(Ok(()));
+    assert_eq!((driver.phase(), driver.firmware()), (None, (0, 5)));
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert_eq!(driver.answer_notifies(200).last().unwrap()["updateStatus"], 5);
+    let logs = driver.on("add/diag/log");
+    let message = logs[0]["d"]["message"].as_str().unwrap();
+    assert!(message.contains("cut short 3 times"), "{message}");
+}
+
 #[test]
 fn a_unit_that_recovers_in_time_is_forgiven() {
     let mut driver = Driver::on_trial();
@@ -602,6 +808,117 @@ fn a_service_that_had_been_reached_before_must_be_reached_again() {
     assert_eq!(driver.phase(), Some(Phase::RollingBack));
     let reason = driver.on_disk().update().unwrap().reason.clone().unwrap();
     assert!(reason.contains("service not reached"), "{reason}");
+}
+
+impl Driver {
+    /// A host on which RAUC writes an image that a technician handed over; the service has not been reached in this boot.
+    fn installing_a_file() -> Self {
+        let mut driver = Self::new();
+        driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
+        driver.download_ends(DownloadEnd::Done);
+        driver.surveyed(slots("rootfs.0"));
+        driver
+    }
+
+    /// Whether the trial of what is being installed will ask for the service.
+    fn needs_service(mut self) -> bool {
+        if self.phase() == Some(Phase::Installing) {
+            self.install_ends(InstallEnd::Done);
+        }
+        self.reboot_ends(RebootOutcome::Accepted);
+        self.host_reboots("boot-2");
+        self.surveyed(written("rootfs.1"));
+        self.health(Verdict::Good);
+        self.pass(60 * SECOND);
+        self.marks.is_empty()
+    }
+}
+
+#[test]
+fn a_request_of_the_service_proves_that_it_is_reached_before_it_answers_a_manage() {
+    let mut driver = Driver::downloaded();
+    driver.restart();
+    driver.connect(true);
+    driver.update("p1");
+    driver.surveyed(slots("rootfs.0"));
+    assert!(
+        driver.needs_service(),
+        "an image with a broken network would be marked good"
+    );
+}
+
+#[test]
+fn any_answer_to_a_manage_while_the_image_is_written_or_waits_counts_as_reached() {
+    for rc in [200, 403, 500] {
+        let mut driver = Driver::installing_a_file();
+        driver.connect(false);
+        driver.answer_manage(rc);
+        assert!(driver.needs_service(), "{rc} while it is written");
+
+        let mut driver = Driver::installing_a_file();
+        let mut settings = driver.agent.settings().clone();
+        settings.firmware.reboot = WhenToReboot::Window;
+        driver.event(Event::Configured(Box::new(settings)));
+        driver.install_ends(InstallEnd::Done);
+        driver.connect(false);
+        driver.answer_manage(rc);
+        driver.event(Event::Window(true));
+        assert!(driver.needs_service(), "{rc} while it waits");
+    }
+    assert!(!Driver::installing_a_file().needs_service(), "a site without a network");
+}
+
+#[test]
+fn a_service_that_was_reached_in_this_boot_stays_so_across_restarts_and_not_across_boots() {
+    let reached = |rc: u16| {
+        let mut driver = Driver::new();
+        driver.connect(false);
+        driver.answer_manage(rc);
+        driver
+    };
+    let install = |driver: &mut Driver| {
+        driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
+        driver.download_ends(DownloadEnd::Done);
+        driver.surveyed(slots("rootfs.0"));
+    };
+    for rc in [200, 403] {
+        let mut driver = reached(rc);
+        driver.restart();
+        install(&mut driver);
+        assert!(driver.needs_service(), "{rc}");
+        let mut driver = reached(rc);
+        driver.host_reboots("boot-1b");
+        install(&mut driver);
+        assert!(!driver.needs_service(), "{rc}, and that was another boot");
+    }
+}
+
+#[test]
+fn an_answer_in_the_boot_of_the_trial_counts_after_a_restart_too() {
+    let mut driver = Driver::on_trial();
+    driver.connect(true);
+    driver.answer_manage(403);
+    driver.restart();
+    driver.surveyed(written("rootfs.1"));
+    driver.health(Verdict::Good);
+    driver.pass(11 * SECOND);
+    assert_eq!(driver.marks[0].1, confirmed());
+}
+
+/// It sends no manage, so nobody answers one.
+#[test]
+fn a_device_that_is_taken_out_of_management_during_its_update_need_not_reach_the_service() {
+    let mut driver = Driver::installing();
+    driver.broker_has_all();
+    driver.event(Event::Unmanage(CommandId(1)));
+    let req_id = driver.on("mgmt/unmanage")[0]["reqId"].as_str().unwrap().to_owned();
+    driver.receive("iotdm-1/response", &format!(r#"{{"rc":200,"reqId":"{req_id}"}}"#));
+    assert!(!driver.needs_service());
+    // Before that is answered, its answer is the proof.
+    let mut driver = Driver::installing();
+    driver.event(Event::Disconnected);
+    driver.event(Event::Unmanage(CommandId(1)));
+    assert!(driver.needs_service());
 }
 
 #[test]
@@ -636,6 +953,53 @@ fn a_mark_that_does_not_stick_is_tried_until_the_trial_ends() {
     assert_eq!(driver.firmware(), (0, 0));
 }
 
+/// Both at once, the mark that comes last would win, and the slot that is left would be the one that boots next.
+#[test]
+fn a_slot_that_is_being_marked_good_is_not_left_before_that_has_come_to_its_end() {
+    let back = [
+        (Mark::Active, "rootfs.0".to_owned()),
+        (Mark::Bad, "rootfs.1".to_owned()),
+    ];
+    let being_confirmed = || {
+        let mut driver = Driver::on_trial();
+        driver.connect(true);
+        driver.answer_manage(200);
+        driver.health(Verdict::Good);
+        driver.pass(11 * SECOND);
+        assert_eq!(driver.marks.len(), 1);
+        driver
+    };
+    // A unit fails, or the time of the trial is over.
+    let fails: fn(&mut Driver) = |driver| driver.health(Verdict::Bad("modbus.service has failed".into()));
+    for (happens, lasts) in [(fails, 60 * SECOND), (|_| {}, 3600 * SECOND)] {
+        let mut driver = being_confirmed();
+        happens(&mut driver);
+        driver.pass(lasts);
+        assert_eq!((driver.phase(), driver.marks.len()), (Some(Phase::Trial), 1));
+        let mut good = being_confirmed();
+        happens(&mut good);
+        good.pass(lasts);
+        good.marked(Ok(()));
+        assert_eq!((good.phase(), good.firmware()), (None, (0, 0)), "it had proven itself");
+        driver.marked(Err("busy".into()));
+        assert_eq!(driver.phase(), Some(Phase::RollingBack));
+        driver.pass(11 * SECOND);
+        assert_eq!(driver.marks.last().unwrap().1, back);
+    }
+    // A person decides otherwise.
+    for result in [Ok(()), Err("busy".to_owned())] {
+        let mut driver = being_confirmed();
+        driver.event(Event::RollBack(CommandId(1)));
+        assert_eq!((driver.phase(), driver.marks.len()), (Some(Phase::RollingBack), 1));
+        driver.marked(result);
+        driver.pass(11 * SECOND);
+        assert_eq!((driver.phase(), driver.marks.len()), (Some(Phase::RollingBack), 2));
+        assert_eq!(driver.marks[1].1, back);
+        driver.marked(Ok(()));
+        assert_eq!(driver.reboots.len(), 2);
+    }
+}
+
 #[test]
 fn an_ordinary_boot_is_marked_good_without_the_service() {
     let mut driver = Driver::new();
@@ -651,6 +1015,135 @@ fn an_ordinary_boot_is_marked_good_without_the_service() {
     let mut off = settings("boot-1");
     off.firmware.mark_good = false;
     assert!(Driver::with(off).watch.is_none(), "where the integrator does it");
+    let mut no_updates = settings("boot-1");
+    no_updates.firmware.supported = Err("firmware updates are switched off".into());
+    let mut driver = Driver::with(no_updates);
+    driver.health(Verdict::Good);
+    assert_eq!(
+        driver.marks[0].1,
+        [(Mark::Good, "booted".to_owned())],
+        "a slot has one try all the same"
+    );
+}
+
+/// GRUB has used up the slot's only try, and would boot the other one.
+#[test]
+fn a_boot_that_is_asked_to_reboot_before_it_was_marked_good_is_marked_at_once() {
+    for tail in ["reboot", "factory_reset"] {
+        let mut driver = Driver::managed();
+        driver.marks_at_once = false;
+        driver.health(Verdict::Pending("network.service is activating".into()));
+        driver.request(&format!("mgmt/initiate/device/{tail}"), "asked", "");
+        if tail == "factory_reset" {
+            driver.reset_surveyed(Ok(ResetReady { reports: true }));
+            driver.broker_has_all();
+        }
+        assert_eq!(driver.marks.len(), 1, "{tail}");
+        assert_eq!(driver.marks[0].1, [(Mark::Good, "booted".to_owned())]);
+        assert!(driver.watch.is_none(), "{tail}: nothing more is to be found out");
+        assert!(driver.reboots.is_empty(), "not before that has come to its end");
+        driver.marked(Ok(()));
+        assert_eq!(driver.reboots.len(), usize::from(tail == "reboot"));
+        driver.pass(3600 * SECOND);
+        assert_eq!(driver.marks.len(), 1, "{tail}: once is enough");
+    }
+}
+
+#[test]
+fn a_reboot_waits_for_the_mark_that_is_under_way_and_for_no_other() {
+    let mut driver = Driver::managed();
+    driver.marks_at_once = false;
+    driver.health(Verdict::Good);
+    assert_eq!(driver.marks.len(), 1);
+    driver.ask_reboot("r1");
+    assert_eq!((driver.marks.len(), driver.reboots.len()), (1, 0));
+    driver.marked(Ok(()));
+    driver.reboot_ends(RebootOutcome::Accepted);
+    assert_eq!((driver.marks.len(), driver.reboots.len()), (1, 1));
+    assert_eq!(driver.answers("r1"), [202]);
+}
+
+/// Who asks for a reboot may do so because RAUC does not work.
+#[test]
+fn a_reboot_comes_also_when_the_mark_does_not_stick_and_the_log_says_what_may_come_of_it() {
+    let mut driver = Driver::managed();
+    driver.marks_at_once = false;
+    driver.ask_reboot("r1");
+    driver.marked(Err("the boot loader's variables cannot be written".into()));
+    assert_eq!(driver.reboots.len(), 1);
+    let told = |(_, text): &(_, String)| text.contains("may start the other one: the boot loader's variables");
+    assert!(driver.said.iter().any(told), "{:?}", driver.said);
+    driver.pass(60 * SECOND);
+    assert_eq!(driver.reboots.len(), 1, "once");
+}
+
+/// An agent that died while RAUC marked the slot has not asked logind: the next one begins with the mark.
+#[test]
+fn a_reboot_that_waited_for_the_mark_goes_on_after_a_restart() {
+    let mut driver = Driver::managed();
+    driver.marks_at_once = false;
+    driver.ask_reboot("r1");
+    driver.restart();
+    assert_eq!((driver.marks.len(), driver.reboots.len()), (2, 0));
+    driver.marked(Ok(()));
+    assert_eq!(driver.reboots.len(), 1);
+}
+
+/// A slot that is not marked good because of a misspelt unit would be left at the next plain reboot, or at the trial's end.
+#[test]
+fn other_units_count_as_soon_as_the_configuration_is_read() {
+    let units = |driver: &Driver, name: &str| {
+        let mut settings = driver.agent.settings().clone();
+        settings.firmware.units = vec![name.into()];
+        Event::Configured(Box::new(settings))
+    };
+    let watched = |driver: &Driver| driver.watch.as_ref().map(|(_, health)| health.units.clone());
+    for mut driver in [Driver::new(), Driver::on_trial()] {
+        let before = driver.watch.as_ref().unwrap().1.failed_before.clone();
+        driver.event(units(&driver, "modbus.service"));
+        assert_eq!(watched(&driver), Some(vec!["modbus.service".to_owned()]));
+        assert_eq!(driver.watch.as_ref().unwrap().1.failed_before, before);
+        driver.health(Verdict::Pending("modbus.service is not there".into()));
+        let op = driver.watch.as_ref().unwrap().0;
+        driver.event(Event::Configured(Box::new(driver.agent.settings().clone())));
+        assert_eq!(driver.watch.as_ref().unwrap().0, op, "nothing has changed");
+        driver.event(units(&driver, "mbus.service"));
+        driver.event(Event::Health {
+            op,
+            verdict: Verdict::Good,
+        });
+        driver.pass(11 * SECOND);
+        assert!(driver.marks.is_empty(), "of the units before");
+    }
+    let mut driver = Driver::new();
+    let mut settings = driver.agent.settings().clone();
+    settings.firmware.mark_good = false;
+    driver.event(Event::Configured(Box::new(settings)));
+    assert_eq!(watched(&driver), None, "the integrator does it now");
+}
+
+/// Who gives a trial more time does so because it would end too early; the fall-back outside the agent gets to know it.
+#[test]
+fn another_time_for_the_trial_counts_for_the_outer_fall_back_at_once() {
+    let trial = |driver: &Driver, minutes: u64| {
+        let mut settings = driver.agent.settings().clone();
+        settings.firmware.trial = Duration::from_secs(minutes * 60);
+        Event::Configured(Box::new(settings))
+    };
+    let deadline = |driver: &Driver| driver.marker.as_ref().map(|marker| marker.deadline.as_secs());
+    for mut driver in [Driver::installing(), Driver::on_trial()] {
+        driver.event(trial(&driver, 180));
+        assert_eq!(deadline(&driver), Some((180 + 5) * 60));
+    }
+    let mut driver = Driver::on_trial();
+    driver.health(Verdict::Bad("modbus.service has failed".into()));
+    driver.pass(11 * SECOND);
+    driver.marker = None;
+    driver.event(trial(&driver, 180));
+    assert_eq!(deadline(&driver), None, "it is left already");
+    let mut driver = Driver::managed();
+    driver.event(trial(&driver, 180));
+    assert_eq!(deadline(&driver), None, "no update, no trial");
 }
 
 /// What never was marked good lands in the other slot at the next plain reboot: giving up for a while is not giving up.
@@ -725,6 +1218,44 @@ fn an_agent_that_died_before_rauc_began_asks_it_again_and_not_without_end() {
     rebooted.surveyed(slots("rootfs.0"));
     rebooted.marked(Ok(()));
     assert_eq!(rebooted.firmware(), (2, 5), "another boot is another matter");
+}
+
+/// The host would reboot into the old slot, and the service would read that the new one did not start.
+#[test]
+fn rauc_that_dies_before_it_tells_the_boot_loader_has_not_installed() {
+    let mut seen = Driver::installing();
+    seen.install_ends(InstallEnd::Unclear("RAUC left the bus".into()));
+    seen.surveyed(next("rootfs.0", written("rootfs.0")));
+    assert_eq!((seen.phase(), seen.firmware()), (None, (2, 5)));
+    assert!(seen.reboots.is_empty() && seen.marks.is_empty());
+    let logs = seen.on("add/diag/log");
+    let told = logs[0]["d"]["message"].as_str().unwrap();
+    assert!(told.contains("before the boot loader was told"), "{told}");
+
+    let mut unseen = Driver::installing();
+    unseen.restart();
+    unseen.surveyed(next("rootfs.0", written("rootfs.0")));
+    assert_eq!(unseen.installs.len(), 2, "RAUC is asked again");
+    unseen.install_ends(InstallEnd::Done);
+    assert_eq!((unseen.phase(), unseen.reboots.len()), (Some(Phase::Installed), 1));
+
+    // The power is cut while it writes: what RAUC 1.8 says of the slot is still what the first attempt had written.
+    let mut cut = Driver::installing();
+    cut.restart();
+    cut.surveyed(next("rootfs.0", written("rootfs.0")));
+    cut.host_reboots("boot-2");
+    cut.surveyed(written("rootfs.0"));
+    cut.marked(Ok(()));
+    assert_eq!(cut.firmware(), (2, 5), "interrupted, and not a slot that did not start");
+
+    let mut silent = Driver::installing();
+    silent.install_ends(InstallEnd::Unclear("RAUC left the bus".into()));
+    silent.surveyed(written("rootfs.0"));
+    assert_eq!(
+        silent.phase(),
+        Some(Phase::Installed),
+        "a boot loader that does not say what it boots next"
+    );
 }
 
 /// Wherever the agent dies, it comes to the same end: this is the good update, with a restart after each step.
@@ -843,11 +1374,14 @@ fn a_file_from_the_device_goes_through_the_same_checks_and_the_same_machine() {
 
 #[test]
 fn a_file_that_is_refused_is_told_and_one_that_a_restart_interrupts_goes_on() {
+    let trouble = |driver: &Driver| driver.agent.status().firmware.trouble.unwrap_or_default();
     let mut driver = Driver::new();
     driver.event(Event::InstallFile(CommandId(1), "fw-2.raucb".into()));
     driver.download_ends(failed(UpdateStatus::VerificationFailed));
     assert_eq!(driver.firmware(), (0, 4));
+    assert!(trouble(&driver).starts_with("the firmware could not be taken: "));
     driver.event(Event::InstallFile(CommandId(2), "fw-2.raucb".into()));
+    assert_eq!(trouble(&driver), "");
     driver.restart();
     assert_eq!(driver.downloads.len(), 3);
     driver.download_ends(DownloadEnd::Done);
@@ -858,6 +1392,10 @@ fn a_file_that_is_refused_is_told_and_one_that_a_restart_interrupts_goes_on() {
         ..slots("rootfs.0")
     });
     assert_eq!(driver.firmware(), (2, 0));
+    assert_eq!(
+        trouble(&driver),
+        "a firmware update was asked for and refused: modbus.service is a oneshot"
+    );
     let surveys = driver.surveys.len();
     driver.restart();
     assert_eq!(driver.surveys.len(), surveys, "a refusal is an end");
@@ -885,6 +1423,38 @@ fn a_technician_may_end_a_trial_either_way() {
         driver.event(command);
         assert!(matches!(driver.replies.last().unwrap().1, Reply::Failed(_)));
     }
+}
+
+/// The technician on the phone reads it out.
+#[test]
+fn a_rollback_that_is_refused_says_what_is_going_on() {
+    let refused = |driver: &mut Driver| {
+        driver.event(Event::RollBack(CommandId(9)));
+        match driver.replies.last() {
+            Some((CommandId(9), Reply::Failed(reason))) => reason.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(refused(&mut Driver::new()).contains("no firmware is on trial"));
+    assert!(refused(&mut Driver::installing()).contains("wait until it is written"));
+    assert!(refused(&mut Driver::installed()).contains("about to reboot already"));
+    let mut driver = Driver::installed();
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.host_reboots("boot-2");
+    assert!(refused(&mut driver).contains("outcome of the update is being established"));
+    driver.surveyed(written("rootfs.0"));
+    assert!(refused(&mut driver).contains("outcome of the update is being established"));
+    assert_eq!(driver.agent.status().busy, "firmware update, outcome to come");
+    assert_eq!(driver.agent.status().firmware.waiting_for, None);
+    let mut driver = Driver::on_trial();
+    driver.event(Event::RollBack(CommandId(1)));
+    assert!(refused(&mut driver).contains("on its way back already"));
+    // And of a file: nothing is downloaded while the service's request is looked at.
+    let mut driver = Driver::downloaded();
+    driver.update("p1");
+    driver.event(Event::InstallFile(CommandId(2), "fw-3.raucb".into()));
+    let (_, reply) = driver.replies.last().unwrap();
+    assert!(matches!(reply, Reply::Failed(reason) if reason.contains("another firmware request")));
 }
 
 #[test]
@@ -967,7 +1537,7 @@ fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
     let mut driver = Driver::installing();
     driver.disk_full = true;
     let before = driver.discarded;
-    driver.install_ends(InstallEnd::Failed {
+    driver.install_ends(InstallEnd::Refused {
         status: UpdateStatus::UnsupportedImage,
         message: "another board".into(),
         again: false,
@@ -983,7 +1553,7 @@ fn an_image_stays_until_the_disk_has_that_it_is_not_needed() {
 fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
     let mut driver = Driver::installing();
     driver.answer_notifies(200);
-    driver.install_ends(InstallEnd::Failed {
+    driver.install_ends(InstallEnd::Refused {
         status: UpdateStatus::UnsupportedImage,
         message: "interrupted".into(),
         again: true,
@@ -992,7 +1562,7 @@ fn a_second_failure_after_one_that_could_be_tried_again_says_so_whole() {
     driver.event(Event::Disconnected);
     driver.update("p2");
     driver.surveyed(slots("rootfs.0"));
-    driver.install_ends(InstallEnd::Failed {
+    driver.install_ends(InstallEnd::Refused {
         status: UpdateStatus::UnsupportedImage,
         message: "another board".into(),
         again: false,

@@ -117,6 +117,29 @@ fn the_outbox_of_0_1_is_sent() {
     );
 }
 
+#[test]
+fn whose_memory_it_is_in_0_1_is_read_whole_written_back_as_it_was_and_compared() {
+    let golden = include_str!("golden/state-0.1-identity.json").trim_end();
+    let durable = Durable::from_json(golden.as_bytes()).unwrap();
+    assert!(durable.extra.is_empty(), "all of it is understood");
+    assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+
+    let record = include_bytes!("golden/outbox-0.1-identity.jsonl").trim_ascii_end();
+    for (identity, logs) in [("g:acme:edge:gw-1", 1), ("g:acme:edge:gw-2", 0)] {
+        let mut driver = Driver::new();
+        driver.disk = golden.into();
+        driver.outbox = [(OweId(1), record.to_vec())].into();
+        driver.starts_with(Settings {
+            identity: identity.into(),
+            service: "mqtts://broker.example.com:8883".into(),
+            ..settings("boot-1")
+        });
+        driver.connect(true);
+        driver.answer_manage(200);
+        assert_eq!(driver.on("add/diag/log").len(), logs, "{identity}");
+    }
+}
+
 fn add_a_member(object: &mut Value) {
     object["from_a_newer_version"] = json!({"since": 2});
 }
@@ -174,4 +197,77 @@ fn after_a_fall_back_the_old_agent_reads_what_the_newer_one_wrote_and_tells_the_
             assert_eq!(object["from_a_newer_version"]["since"], 2, "{phase}: {path}: {kept}");
         }
     }
+}
+
+#[test]
+fn what_0_1_was_telling_is_told_on_under_the_same_request_ids() {
+    let golden = include_str!("golden/state-0.1-telling.json").trim_end();
+    let durable = Durable::from_json(golden.as_bytes()).unwrap();
+    assert!(durable.extra.is_empty() && durable.diagnostics.extra.is_empty());
+    assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+
+    let record = include_bytes!("golden/outbox-0.1-telling.jsonl").trim_ascii_end();
+    let mut driver = Driver::new();
+    driver.disk = golden.into();
+    driver.outbox = [(OweId(1), record.to_vec())].into();
+    driver.starts_with(crate::codes::ruled());
+    driver.connect(true);
+    driver.answer_manage(200);
+    let req_id = |tail: &str| driver.on(tail)[0]["reqId"].clone();
+    assert_eq!(req_id("add/diag/errorCodes"), "7d9a0a2e-6c0d-4f0e-9a54-0d1a6f0b2c42");
+    assert_eq!(req_id("add/diag/log"), "1b0e6f4c-2f7d-4b52-8f0e-5a3f9c1d7e01");
+    driver.pass(Duration::from_secs(1));
+    let summaries: Vec<_> = driver.on("add/diag/log")[1..]
+        .iter()
+        .map(|log| crate::diagnostics::data(&log["d"]))
+        .collect();
+    let gap = serde_json::json!({"gap": 1, "at_most": 8, "cursor": "s=1;i=4"});
+    let dropped = serde_json::json!({"dropped": 2, "count": 3, "cursor": "s=1;i=1"});
+    assert_eq!(summaries, [gap, dropped]);
+}
+
+#[test]
+fn diagnostics_of_0_1_are_read_whole_written_back_as_they_were_and_go_on() {
+    let golden = include_str!("golden/state-0.1-diagnostics.json").trim_end();
+    let durable = Durable::from_json(golden.as_bytes()).unwrap();
+    assert!(durable.extra.is_empty() && durable.diagnostics.extra.is_empty());
+    assert_eq!(String::from_utf8(durable.to_json()).unwrap(), golden);
+
+    let lines = include_str!("golden/outbox-0.1-diagnostics.jsonl").lines();
+    let records = lines
+        .enumerate()
+        .map(|(n, line)| (OweId(n as u64), line.as_bytes().to_vec()));
+    let mut driver = Driver::new();
+    driver.disk = golden.into();
+    driver.outbox = records.collect();
+    driver.starts_with(crate::codes::ruled());
+    assert_eq!(driver.agent.journal_cursor(), Some("s=1;i=8"));
+    driver.connect(true);
+    driver.answer_manage(200);
+    assert_eq!(driver.order(), ["manage", "errorCodes", "log", "log"]);
+    assert_eq!(
+        driver.on("clear/diag/errorCodes").len(),
+        1,
+        "was asked for before the restart"
+    );
+    driver.answer("clear/diag/errorCodes", 200, 1);
+    assert_eq!(
+        driver.on("add/diag/errorCodes")[0]["d"]["errorCode"],
+        50,
+        "an entry has matched"
+    );
+    driver.answer("add/diag/log", 200, 1);
+    driver.answer("clear/diag/log", 200, 1);
+    assert_eq!(driver.on("add/diag/log")[0]["d"]["message"], "after the clear");
+    driver.pass(Duration::from_secs(301));
+    let texts: Vec<_> = driver
+        .on("add/diag/log")
+        .iter()
+        .map(|log| log["d"]["message"].clone())
+        .collect();
+    let told = |words: &str| texts.iter().any(|text| text.as_str().unwrap().contains(words));
+    assert!(
+        told("at most 8 of any priority") && told("held back") && told("(3 more like this"),
+        "{texts:?}"
+    );
 }

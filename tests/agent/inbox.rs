@@ -160,6 +160,7 @@ fn env_07_many_updates_push_no_reboot_out_of_the_memory() {
 #[test]
 fn env_04_bad_input_gets_400_when_it_can_be_answered_and_changes_nothing() {
     let mut driver = Driver::managed();
+    let commits = driver.commits;
     let deep = format!(r#"{{"reqId":"deep","d":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     let large = format!(r#"{{"reqId":"large","d":"{}"}}"#, "x".repeat(200_000));
     for (payload, req_id) in [
@@ -191,7 +192,7 @@ fn env_04_bad_input_gets_400_when_it_can_be_answered_and_changes_nothing() {
     }
     driver.deliver(UPDATE, b"\xff\xfe\x00", false, false);
     assert!(driver.published.is_empty() && driver.reboots.is_empty());
-    assert_eq!(driver.commits, 0, "bad input never reaches the disk");
+    assert_eq!(driver.commits, commits, "bad input never reaches the disk");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use iotdm::agent::effect::Reply;
-use iotdm::agent::{CommandId, Event, Settings};
+use iotdm::agent::effect::{Reply, Topic};
+use iotdm::agent::{CommandId, Event, RebootOutcome, Settings};
 use iotdm::protocol::Rc;
 use iotdm::protocol::model::DeviceInfo;
+use serde_json::Value;
 
 use crate::driver::{Driver, FULL, settings};
 
@@ -114,6 +115,37 @@ fn mng_06_conflict_is_retried_soon_refusals_are_not_and_not_registered_slowly() 
     assert_eq!(attempts(404, HOUR - MINUTE), 1);
     assert_eq!(attempts(404, HOUR + Duration::from_secs(30)), 2);
     assert!((2..=3).contains(&attempts(500, Duration::from_secs(30))));
+}
+
+#[test]
+fn mng_06_a_refused_manage_first_or_renewal_is_tried_again_at_the_next_connect() {
+    for rc in [400, 403] {
+        for renewal in [false, true] {
+            let mut driver = if renewal { Driver::managed() } else { Driver::new() };
+            if !renewal {
+                driver.connect(false);
+            }
+            while driver.on("manage").is_empty() {
+                driver.pass(MINUTE / 2);
+            }
+            driver.answer_manage(rc);
+            assert!(!driver.agent.status().managed, "{rc}, renewal: {renewal}");
+            driver.pass(HOUR * 100);
+            assert_eq!(driver.on("manage").len(), 1, "{rc}, renewal: {renewal}: not in a loop");
+
+            driver.event(Event::Disconnected);
+            driver.connect(true);
+            assert_eq!(driver.on("manage").len(), 2, "{rc}, renewal: {renewal}");
+            driver.answer_manage(200);
+            assert!(driver.agent.status().managed);
+            assert_eq!(driver.agent.status().manage_refused, None);
+            driver.pass(HOUR * 12);
+            assert!(
+                driver.on("manage").len() > 2,
+                "{rc}, renewal: {renewal}: renewed as ever"
+            );
+        }
+    }
 }
 
 #[test]
@@ -247,6 +279,54 @@ fn unm_01_unmanage_without_a_connection_is_said_later() {
 }
 
 #[test]
+fn env_08_an_unmanage_that_is_not_answered_is_told_as_one_and_asked_again() {
+    let mut driver = Driver::managed();
+    driver.event(Event::Unmanage(CommandId(1)));
+    driver.said.clear();
+    driver.pass(MINUTE);
+    let [(topic, text)] = &driver.said[..] else {
+        panic!("{:?}", driver.said)
+    };
+    assert_eq!(*topic, Topic::Unmanage);
+    assert!(
+        text.starts_with("the service did not answer unmanage within 60 s"),
+        "{text}"
+    );
+    assert!(matches!(driver.replies[..], [(CommandId(1), Reply::Failed(_))]));
+    driver.pass(HOUR);
+    let asked = driver.on("unmanage");
+    assert!((5..=20).contains(&asked.len()), "{} attempts in an hour", asked.len());
+    let ids: std::collections::BTreeSet<_> = asked.iter().map(|unmanage| unmanage["reqId"].as_str()).collect();
+    assert_eq!(ids.len(), asked.len(), "each with a request id of its own");
+    let last = asked.last().unwrap()["reqId"].as_str().unwrap().to_owned();
+    driver.receive("iotdm-1/response", &format!(r#"{{"rc":200,"reqId":"{last}"}}"#));
+    let attempts = driver.published.len();
+    driver.pass(HOUR * 48);
+    assert_eq!(driver.published.len(), attempts);
+}
+
+#[test]
+fn a_command_that_waits_for_a_service_when_another_takes_its_place_is_said_later() {
+    for (command, kind) in [
+        (Event::Manage(CommandId(1)), "manage"),
+        (Event::Unmanage(CommandId(1)), "unmanage"),
+    ] {
+        let mut driver = Driver::managed();
+        driver.event(command);
+        driver.event(Event::Configured(Box::new(Settings {
+            service: "mqtts://other.example.com:8883".into(),
+            ..settings("boot-1")
+        })));
+        assert_eq!(driver.replies, [(CommandId(1), Reply::Later)]);
+        driver.published.clear();
+        driver.event(Event::Disconnected);
+        driver.connect(false);
+        assert_eq!(driver.order(), [kind]);
+        assert_eq!(driver.replies.len(), 1, "answered once");
+    }
+}
+
+#[test]
 fn commands_that_the_disk_refuses_fail_and_change_nothing() {
     let mut driver = Driver::managed();
     driver.disk_full = true;
@@ -266,4 +346,49 @@ fn a_command_that_waits_for_the_service_when_the_connection_is_lost_is_said_late
     driver.connect(true);
     driver.answer_manage(200);
     assert_eq!(driver.replies.len(), 1, "answered once");
+}
+
+/// An agent that finds a word that it does not know where it knows only "managed" and its like; a reboot was carried out.
+fn wishes_something_unknown() -> Driver {
+    let mut driver = Driver::managed();
+    driver.ask_reboot("r1");
+    driver.reboot_ends(RebootOutcome::Accepted);
+    driver.broker_has_all();
+    driver.host_reboots("boot-2");
+    driver.connect(true);
+    driver.answer_manage(200);
+    let mut newer: Value = serde_json::from_slice(&driver.disk).unwrap();
+    newer["wish"] = "paused".into();
+    driver.disk = newer.to_string().into_bytes();
+    driver.restart();
+    driver
+}
+
+#[test]
+fn rule_10_a_wish_of_a_newer_version_is_kept_and_nothing_is_said_or_done_twice() {
+    let mut driver = wishes_something_unknown();
+    driver.connect(false);
+    driver.pass(HOUR * 48);
+    assert!(driver.on("manage").is_empty() && driver.on("unmanage").is_empty());
+    let reboots = driver.reboots.len();
+    driver.ask_reboot("r1");
+    driver.ask_reboot("r2");
+    assert_eq!(driver.reboots.len(), reboots, "neither again nor anew");
+    assert_eq!(driver.answers("r2"), [400]);
+    let kept: Value = serde_json::from_slice(&driver.disk).unwrap();
+    assert_eq!(kept["wish"], "paused");
+    assert_eq!(serde_json::to_value(driver.agent.status()).unwrap()["wish"], "paused");
+}
+
+#[test]
+fn rule_10_a_person_can_end_a_wish_of_a_newer_version_both_ways() {
+    let mut driver = wishes_something_unknown();
+    driver.connect(true);
+    driver.event(Event::Manage(CommandId(1)));
+    assert_eq!(driver.order(), ["manage"]);
+
+    let mut driver = wishes_something_unknown();
+    driver.connect(true);
+    driver.event(Event::Unmanage(CommandId(1)));
+    assert_eq!(driver.order(), ["unmanage"]);
 }

@@ -131,7 +131,10 @@ fn a_measured_location_that_was_lost_is_followed_by_the_newest_and_one_that_was_
     };
     let publish_refused: Lose = |driver| {
         let id = driver.published.last().unwrap().0;
-        driver.event(Event::PublishRefused(id));
+        driver.event(Event::PublishRefused {
+            id,
+            reason: "check its ACL".into(),
+        });
     };
     let lost: [Lose; 4] = [
         |driver| driver.answer_location(500),
@@ -219,6 +222,26 @@ fn upd_04_a_location_from_the_service_is_kept_and_never_told_back() {
                    "measuredDateTime": "2024-05-01T10:00:00.123Z"})
         );
     }
+}
+
+#[test]
+fn upd_04_a_late_answer_to_a_notify_does_not_make_the_agent_tell_back_what_was_written_meanwhile() {
+    let mut driver = managed(fixed());
+    driver.request("observe", "o1", r#","d":{"fields":["location"]}"#);
+    let elsewhere = Settings {
+        location: Some(place(49.0)),
+        ..fixed()
+    };
+    driver.event(Event::Configured(Box::new(elsewhere)));
+    let notifies = driver.on("notify");
+    assert_eq!(notifies.len(), 1);
+    let req_id = notifies[0]["reqId"].clone();
+    driver.write("u1", r#"{"field":"location","value":{"latitude":1.25,"longitude":-2}}"#);
+    assert_eq!(driver.answers("u1"), [204]);
+    driver.receive("iotdm-1/response", &json!({"rc": 200, "reqId": req_id}).to_string());
+    driver.broker_has_all();
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(driver.on("notify").len(), 1, "the service's own word is no news to it");
 }
 
 #[test]

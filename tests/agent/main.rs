@@ -1,6 +1,8 @@
 //! The brain's rules, each as a test on values.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod codes;
+mod diagnostics;
 mod drive;
 mod driver;
 mod firmware;
@@ -9,7 +11,9 @@ mod inbox;
 mod last_word;
 mod lifecycle;
 mod location;
+mod machine;
 mod model;
+mod moved;
 mod observation;
 mod outbox;
 mod outcome;

@@ -214,6 +214,27 @@ fn a_service_that_does_not_let_itself_be_set_right_gets_one_manage_a_minute() {
 }
 
 #[test]
+fn upd_02_the_answer_names_what_the_service_has_written_and_the_device_keeps() {
+    let mut driver = managed(equipped());
+    driver.write("u1", r#"{"field":"deviceInfo.description","value":"d"}"#);
+    driver.write(
+        "u2",
+        r#"{"field":"deviceInfo.fwVersion","value":"9"},{"field":"deviceInfo.description","value":"e"}"#,
+    );
+    // delivered again
+    driver.write(
+        "u2",
+        r#"{"field":"deviceInfo.fwVersion","value":"9"},{"field":"deviceInfo.description","value":"e"}"#,
+    );
+    assert_eq!(
+        (driver.answers("u1"), driver.answers("u2")),
+        (vec![204], vec![204, 204])
+    );
+    assert_eq!(driver.reason("u1"), "");
+    assert_eq!(driver.reason("u2"), "kept by the device: deviceInfo.fwVersion");
+}
+
+#[test]
 fn the_whole_device_info_as_it_was_told_changes_nothing_and_pins_nothing() {
     let mut driver = managed(equipped());
     let commits = driver.commits;

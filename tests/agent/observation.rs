@@ -290,6 +290,8 @@ fn a_failure_that_was_one_before_is_not_told_as_a_state_alone() {
 fn obs_04_nobody_observes_a_device_that_is_not_managed() {
     let mut driver = whole();
     driver.event(Event::Unmanage(CommandId(1)));
+    let req_id = driver.on("unmanage")[0]["reqId"].clone();
+    driver.receive("iotdm-1/response", &json!({"rc": 200, "reqId": req_id}).to_string());
     driver.restart();
     driver.event(Event::Manage(CommandId(2)));
     driver.connect(false);
@@ -297,6 +299,34 @@ fn obs_04_nobody_observes_a_device_that_is_not_managed() {
     download(&mut driver, None);
     assert_eq!(driver.downloads.len(), 1);
     assert!(driver.on("notify").is_empty());
+}
+
+#[test]
+fn an_unmanage_that_is_taken_back_before_the_service_has_answered_it_ends_no_observation() {
+    for connected in [false, true] {
+        let mut driver = whole();
+        if !connected {
+            driver.event(Event::Disconnected);
+        }
+        driver.event(Event::Unmanage(CommandId(1)));
+        driver.event(Event::Disconnected);
+        driver.restart();
+        driver.event(Event::Manage(CommandId(2)));
+        driver.connect(true);
+        driver.answer_manage(200);
+        download(&mut driver, None);
+        assert_eq!(driver.on("notify").len(), 1, "the service may not know of the unmanage");
+        // If it does, it does not observe the device any more, and says so.
+        driver.answer_notifies(404);
+        driver.pass(Duration::from_secs(60));
+        driver.answer_notifies(404);
+        let op = driver.downloads.last().unwrap().0;
+        let end = lost().unwrap();
+        driver.published.clear();
+        driver.event(Event::Downloaded { op, end });
+        driver.pass(Duration::from_secs(3600));
+        assert!(driver.on("notify").is_empty());
+    }
 }
 
 #[test]
@@ -522,4 +552,16 @@ fn observed_fields_are_bounded_in_number_and_a_notify_in_size() {
     assert!(largest < Some(64 * 1024), "{largest:?}");
     driver.request("observe", "o7", r#","d":{"fields":["metadata.a","metadata.a.b"]}"#);
     assert_eq!(driver.answers("o7"), [400]);
+}
+
+#[test]
+fn obs_04_what_is_cancelled_while_an_unmanage_is_not_answered_stays_cancelled_when_it_is_taken_back() {
+    let mut driver = whole();
+    driver.event(Event::Unmanage(CommandId(1)));
+    driver.receive("iotdm-1/cancel", r#"{"d":{"fields":[{"field":"mgmt.firmware"}]}}"#);
+    driver.event(Event::Manage(CommandId(2)));
+    driver.answer_manage(200);
+    download(&mut driver, None);
+    assert_eq!(driver.downloads.len(), 1);
+    assert!(driver.on("notify").is_empty());
 }

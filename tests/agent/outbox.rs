@@ -52,6 +52,51 @@ fn env_08_silence_conflict_and_failure_are_retried_and_a_refusal_is_dropped_and_
 }
 
 #[test]
+fn a_log_that_is_sent_again_is_the_same_request_also_after_a_restart_and_a_late_answer_counts() {
+    let mut driver = owing();
+    let first = driver.on("log")[0]["reqId"].clone();
+    driver.pass(Duration::from_secs(70));
+    answer_log(&mut driver, 409);
+    driver.pass(Duration::from_secs(20));
+    let sent: Vec<_> = driver.on("log").iter().map(|log| log["reqId"].clone()).collect();
+    assert_eq!(sent, [first.clone(), first.clone(), first.clone()]);
+    driver.restart();
+    driver.connect(false);
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    assert_eq!(driver.on("log")[0]["reqId"], first);
+    driver.broker_has_all();
+    driver.pass(Duration::from_secs(60));
+    driver.published.clear();
+    let answer = |rc: u16| format!(r#"{{"rc":{rc},"reqId":{first}}}"#);
+    driver.receive("iotdm-1/response", &answer(500));
+    assert_eq!(driver.outbox.len(), 1, "it is tried again anyway");
+    driver.receive("iotdm-1/response", &answer(200));
+    assert!(driver.outbox.is_empty());
+    driver.pass(Duration::from_secs(3600));
+    assert!(driver.on("log").is_empty());
+}
+
+#[test]
+fn a_record_of_the_version_before_request_ids_were_kept_is_sent() {
+    let mut driver = owing();
+    let record: Vec<_> = driver.outbox.values().cloned().collect();
+    let mut record: serde_json::Value = serde_json::from_slice(&record[0]).unwrap();
+    let kept = record.as_object_mut().unwrap().remove("req_id").unwrap();
+    driver
+        .outbox
+        .values_mut()
+        .for_each(|bytes| *bytes = record.to_string().into_bytes());
+    driver.restart();
+    driver.connect(false);
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    assert_ne!(driver.on("log")[0]["reqId"], kept);
+    answer_log(&mut driver, 200);
+    assert!(driver.outbox.is_empty());
+}
+
+#[test]
 fn con_10_what_was_owed_is_sent_after_a_restart_and_after_a_lost_session() {
     let mut driver = owing();
     driver.restart();
@@ -123,9 +168,15 @@ fn con_11_what_the_broker_never_takes_is_given_up_and_told() {
     let mut driver = Driver::managed();
     driver.receive("iotdm-1/cancel", r#"{"reqId":"a"}"#);
     let id = driver.published[0].0;
-    driver.event(Event::PublishRefused(id));
+    driver.event(Event::PublishRefused {
+        id,
+        reason: "it has 200000 bytes".into(),
+    });
     assert!(driver.outbox.is_empty());
-    assert!(driver.said.last().unwrap().1.contains("check its ACL"));
+    assert_eq!(
+        driver.said.last().unwrap().1,
+        "it has 200000 bytes; a record of the outbox was given up"
+    );
     driver.pass(Duration::from_secs(3600));
     assert_eq!(driver.on("response").len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use iotdm::agent::event::{Slot, Survey};
 use iotdm::agent::firmware::outcome::{Outcome, Slots, decide, slots};
-use iotdm::agent::firmware::record::{Phase, Update};
+use iotdm::agent::firmware::record::{Failure, Phase, Update};
 
 const HERE: &str = "boot-now";
 const BEFORE: &str = "boot-before";
@@ -20,6 +20,7 @@ fn update(phase: Phase, boot_id: &str) -> Update {
         trial_boot: None,
         boots: 0,
         starts: 1,
+        failure: None,
         service_answered: false,
         reason: None,
         reboot: None,
@@ -34,6 +35,7 @@ fn survey(booted: &str, complete: bool, installed: &str, transaction: Option<&st
         complete,
         transaction: transaction.map(str::to_owned),
         installed: Some(installed.into()),
+        boots_next: None,
     };
     Survey {
         booted: Some(booted.into()),
@@ -47,6 +49,14 @@ fn survey(booted: &str, complete: bool, installed: &str, transaction: Option<&st
 
 fn old(complete: bool, installed: &str) -> Survey {
     survey("rootfs.0", complete, installed, None)
+}
+
+/// The same, and this slot boots next.
+fn next(name: &str, mut survey: Survey) -> Survey {
+    for slot in &mut survey.slots {
+        slot.boots_next = Some(slot.name == name);
+    }
+    survey
 }
 
 fn new() -> Survey {
@@ -106,6 +116,34 @@ fn a_slot_that_is_written_does_not_boot_next_before_rauc_is_done() {
 }
 
 #[test]
+fn a_slot_that_is_written_and_that_the_boot_loader_was_not_told_of_is_not_installed() {
+    let state = update(Phase::Installing, HERE);
+    let told = "before the boot loader was told";
+    row(&state, &next("rootfs.0", old(true, "2")), "failed, again", told);
+    // GRUB calls nothing bootable as long as the slot that runs is not marked good.
+    row(&state, &next("", old(true, "2")), "failed, again", told);
+    row(&state, &next("rootfs.1", old(true, "2")), "not rebooted", "");
+    row(
+        &state,
+        &next("rootfs.1", old(true, "1")),
+        "failed, again",
+        "writing slot rootfs.1 was interrupted",
+    );
+    // After a reboot it is no longer known what the boot loader was told.
+    let state = update(Phase::Installing, BEFORE);
+    row(
+        &state,
+        &next("rootfs.0", old(true, "2")),
+        "fell back",
+        "the power was cut before the boot loader was told",
+    );
+    row(&state, &next("rootfs.0", new()), "trial", "");
+    // Somebody decides what boots next after it was installed.
+    let state = update(Phase::Installed, HERE);
+    row(&state, &next("rootfs.0", old(true, "2")), "not rebooted", "");
+}
+
+#[test]
 fn a_slot_that_runs_and_was_not_written_is_not_on_trial() {
     // The agent died before RAUC was asked, the power was cut, and the slot that ran had not been marked good.
     let state = update(Phase::Installing, BEFORE);
@@ -140,6 +178,62 @@ fn an_interrupted_write_and_one_that_was_finished_and_not_recorded_are_told_apar
         "did not start, or the power was cut",
     );
     row(&state, &new(), "trial", "");
+}
+
+#[test]
+fn what_rauc_says_has_failed_is_taken_back_unless_the_slot_is_as_it_was() {
+    for again in [false, true] {
+        let told = if again { "failed, again" } else { "failed" };
+        let mut state = update(Phase::Installing, HERE);
+        state.failure = Some(Failure {
+            update_status: 5,
+            reason: "Post-install handler error".into(),
+            again,
+        });
+        for (survey, expected) in [
+            // RAUC tells the boot loader first, and runs the post-install handler then.
+            (next("rootfs.1", old(true, "2")), "taken back"),
+            // RAUC 1.8 writes no record when the slot has the same image already.
+            (next("rootfs.1", old(true, "1")), "taken back"),
+            // The boot loader may take it when the other has used up its tries.
+            (next("rootfs.0", old(true, "2")), "taken back"),
+            (old(true, "2"), "taken back"),
+            (next("rootfs.0", old(false, "1")), told),
+            (next("", old(true, "1")), told),
+            (old(true, "1"), told),
+        ] {
+            row(&state, &survey, expected, "Post-install");
+            let confused = Survey {
+                booted: Some("rootfs.1".into()),
+                ..survey
+            };
+            row(&state, &confused, expected, "Post-install");
+        }
+        let another = Survey {
+            installing: true,
+            ..old(true, "1")
+        };
+        row(&state, &another, "installing", "");
+    }
+}
+
+#[test]
+fn what_rauc_says_has_failed_is_left_when_it_was_booted_all_the_same() {
+    let mut state = update(Phase::Installing, BEFORE);
+    state.failure = Some(Failure {
+        update_status: 2,
+        reason: "No space left on device".into(),
+        again: true,
+    });
+    row(&state, &new(), "leave", "");
+    row(&state, &old(true, "2"), "fell back, again", "No space");
+    row(
+        &state,
+        &survey("rootfs.1", true, "1", None),
+        "failed, again",
+        "No space",
+    );
+    row(&state, &survey("rescue.0", true, "2", None), "taken back", "rescue.0");
 }
 
 #[test]
@@ -182,6 +276,8 @@ fn what_is_rolled_back_is_left_and_says_why() {
     row(&state, &old(true, "2"), "fell back", "modbus.service has failed");
     state.boots = 4;
     row(&state, &new(), "failed", "does not leave");
+    state.trial_boot = Some(HERE.into());
+    row(&state, &new(), "leave", "");
     let mut off = update(Phase::RollingBack, HERE);
     off.reason = Some("not wanted".into());
     row(&off, &old(true, "2"), "taken back", "not wanted");

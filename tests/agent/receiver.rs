@@ -59,6 +59,25 @@ fn a_place_that_is_not_measured_any_more_is_not_told_when_the_device_is_managed_
 }
 
 #[test]
+fn a_gpsd_that_is_restarted_is_no_loss_of_the_fix_and_one_that_stays_away_is() {
+    let mut driver = managed(with(Tracking::default()));
+    measures(&mut driver, 1.0);
+    driver.answer_location(200);
+    let alive = |driver: &Driver| driver.agent.whereabouts(driver.now.boottime).fix_is_alive;
+    driver.pass(s(50));
+    driver.event(Event::NotAsked("gpsd is restarted".into()));
+    assert_eq!(alive(&driver), Some(true));
+    driver.pass(s(10));
+    measures(&mut driver, 1.0);
+    driver.event(Event::NotAsked("gpsd is away".into()));
+    driver.pass(s(150));
+    assert_eq!(alive(&driver), Some(true));
+    driver.pass(s(1));
+    assert_eq!(alive(&driver), Some(false));
+    assert_eq!(told(&driver), [1.0]);
+}
+
+#[test]
 fn a_service_that_has_it_wrong_is_not_set_right_with_a_place_of_before_the_tunnel() {
     let mut driver = managed(with(Tracking {
         min_interval: s(600),
@@ -182,7 +201,10 @@ fn a_service_that_does_not_know_the_device_any_more_is_told_the_location_anew_on
 /// The session says that the broker does not take the last publish.
 fn broker_refuses(driver: &mut Driver) {
     let id = driver.published.last().unwrap().0;
-    driver.event(Event::PublishRefused(id));
+    driver.event(Event::PublishRefused {
+        id,
+        reason: "check its ACL".into(),
+    });
 }
 
 #[test]

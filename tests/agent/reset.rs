@@ -282,6 +282,23 @@ fn what_systemd_refuses_is_told_with_500_after_the_202_then_a_log_entry_then_man
 }
 
 #[test]
+fn a_wish_that_could_not_be_taken_back_is_told_with_the_reason() {
+    let mut driver = Driver::resetting();
+    driver.reset_ends(ResetOutcome::Refused("polkit does not allow it".into()));
+    let reason = "remove the wish (read-only file system)".to_owned();
+    driver.event(Event::ResetNotWithdrawn { reason: reason.clone() });
+    driver.pass(SECOND);
+    assert_eq!(
+        driver.reason("f1"),
+        "the factory reset did not happen: polkit does not allow it; remove the wish (read-only file system)"
+    );
+    // one that comes too late changes nothing
+    let told = driver.published.len();
+    driver.event(Event::ResetNotWithdrawn { reason });
+    assert_eq!(driver.published.len(), told);
+}
+
+#[test]
 fn a_host_that_is_still_up_3_minutes_after_systemd_was_asked_was_not_reset() {
     for outcome in [ResetOutcome::Started, ResetOutcome::Unknown] {
         let mut driver = Driver::resetting();
@@ -351,6 +368,28 @@ fn on_a_full_disk_the_outcome_is_told_and_the_report_kept_until_its_log_entry_is
     assert_eq!(driver.reports_discarded, 1);
     assert_eq!(driver.on_disk().reset_told.as_deref(), Some("after-boot-1"));
     assert_eq!(driver.severities(), [0]);
+}
+
+#[test]
+fn a_log_entry_that_had_to_wait_for_the_disk_does_not_say_that_no_request_waited() {
+    for (found, severity) in [(report("boot-1"), 0), (incomplete("boot-1"), 2)] {
+        let mut driver = Driver::after_a_reset();
+        driver.disk_full = true;
+        driver.report_is(Ok(Some(found.clone())));
+        driver.connect(true);
+        driver.broker_has_all();
+        driver.answer_manage(200);
+        driver.pass(SECOND * 6);
+        driver.disk_full = false;
+        driver.pass(SECOND * 6);
+        driver.report_is(Ok(Some(found)));
+        assert_eq!(driver.severities(), [severity]);
+        let told = driver.on("add/diag/log")[0]["d"]["message"].to_string();
+        assert!(told.contains("12 files"), "{told}");
+        let said = driver.said.iter().map(|(_, text)| text);
+        let wrong: Vec<_> = said.chain([&told]).filter(|text| text.contains("no request")).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }
 
 #[test]
@@ -688,10 +727,45 @@ fn recovery_starting_and_old_waits_whether_the_host_goes_down() {
     driver.restart();
     driver.connect(true);
     assert_eq!(driver.resets.len(), 1, "too late to ask once more");
+    driver.follow_ends(ResetOutcome::Unknown);
     driver.pass(SECOND * 170);
     assert!(driver.published.is_empty(), "and systemd may be on it");
     driver.pass(SECOND * 12);
     assert_eq!(driver.answers("f1"), [500]);
+}
+
+#[test]
+fn recovery_starting_and_old_follows_a_unit_that_works_still_and_waits_from_its_end() {
+    let mut driver = Driver::resetting();
+    let began = driver.now.boottime;
+    for minute in [4, 9] {
+        driver.now.boottime = began + SECOND * 60 * minute;
+        driver.restart();
+        driver.connect(true);
+        let left = SECOND * 60 * (60 - minute);
+        assert_eq!(driver.follows.last().unwrap().1, left, "an hour in all");
+    }
+    driver.pass(SECOND * 60 * 6);
+    assert!(driver.published.is_empty() && driver.withdrawn == 0, "it works");
+    driver.follow_ends(ResetOutcome::Started);
+    driver.pass(SECOND * 179);
+    assert!(driver.published.is_empty() && driver.withdrawn == 0);
+    driver.host_reboots("boot-2");
+    driver.report_is(Ok(Some(report("boot-1"))));
+    driver.connect(true);
+    driver.broker_has_all();
+    assert_eq!(driver.order(), ["log", "manage"]);
+    assert!(driver.answers("f1").is_empty(), "the 202 had arrived");
+
+    let mut driver = Driver::resetting();
+    driver.pass(SECOND * 60 * 61);
+    driver.restart();
+    assert_eq!(driver.follows[0].1, Duration::ZERO);
+    driver.connect(true);
+    driver.follow_ends(ResetOutcome::Refused("wipe.service failed".into()));
+    driver.pass(SECOND);
+    assert!(driver.reason("f1").contains("did not happen: wipe.service failed"));
+    assert_eq!((driver.resets.len(), driver.withdrawn), (1, 1));
 }
 
 #[test]

@@ -114,9 +114,13 @@ async fn a_proxy_gets_the_login_of_its_url_and_its_refusal_is_told() {
     options.broker.proxy = Some(proxy.address());
     let mut owner = Owner::start(options.clone());
     let trouble = owner.trouble().await.0;
-    assert!(
-        trouble.to_string().contains("demands a user name and a password"),
-        "{trouble}"
+    let proxy_address = format!("127.0.0.1:{}", proxy.port);
+    assert_eq!(
+        trouble,
+        Trouble::ProxyLogin {
+            proxy: proxy_address,
+            sent: false
+        }
     );
     options.broker.proxy = Some(format!("http://me:s%40cret@127.0.0.1:{}", proxy.port).parse().unwrap());
     owner.session.reload(options);

@@ -4,7 +4,7 @@ use crate::owner::{Owner, RESPONSE, options};
 use crate::support::fake_broker::{FakeBroker, Packet, Peer};
 use crate::support::mosquitto::{Mosquitto, Setup};
 use crate::support::within;
-use iotdm::mqtt::{Event, MAX_OUTSTANDING, MAX_PAYLOAD, NotAccepted, PublishId, Trouble};
+use iotdm::mqtt::{Event, MAX_OUTSTANDING, MAX_PAYLOAD, NotAccepted, PublishId, Trouble, Turn};
 use std::time::{Duration, Instant};
 
 async fn publish(peer: &mut Peer) -> (u16, Vec<u8>, bool) {
@@ -77,6 +77,36 @@ async fn con_15_no_more_than_eight_publishes_are_unacknowledged() {
         peer.puback(id).await;
     }
     assert_eq!(owner.ends(20).await.0.len(), 20);
+}
+
+#[tokio::test]
+async fn what_is_first_passes_what_is_last_and_waits_behind_everything_else() {
+    let broker = FakeBroker::start().await;
+    let mut owner = Owner::start(options(broker.port));
+    let mut peer = broker.subscribed(false).await;
+    owner.subscribed().await;
+    let waiting = [
+        Turn::Last,
+        Turn::InOrder,
+        Turn::Last,
+        Turn::Last,
+        Turn::First,
+        Turn::First,
+    ];
+    for (id, turn) in (0..).zip([Turn::Last; 8].into_iter().chain(waiting)) {
+        let (topic, payload) = (RESPONSE.to_owned(), u64::to_string(&id).into_bytes());
+        owner.session.publish_in(turn, PublishId(id), topic, payload).unwrap();
+    }
+    let mut unacknowledged = std::collections::VecDeque::new();
+    for _ in 0..8 {
+        unacknowledged.push_back(publish(&mut peer).await.0);
+    }
+    for next in [8, 9, 12, 13, 10, 11] {
+        peer.puback(unacknowledged.pop_front().unwrap()).await;
+        let (id, payload, _) = publish(&mut peer).await;
+        assert_eq!(String::from_utf8(payload).unwrap(), next.to_string());
+        unacknowledged.push_back(id);
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ async fn con_09_a_refused_client_id_token_or_authorisation_is_told_and_not_tried
             5,
             Trouble::NotAuthorised {
                 client_id: CLIENT.to_owned(),
+                username: None,
             },
         ),
     ] {
@@ -75,7 +76,8 @@ async fn con_09_a_rejected_token_is_told_and_the_new_one_is_read_at_reload() {
     assert_eq!(
         trouble,
         Trouble::NotAuthorised {
-            client_id: CLIENT.to_owned()
+            client_id: CLIENT.to_owned(),
+            username: Some("gw-1".to_owned()),
         }
     );
     assert!(!format!("{trouble} {trouble:?}").contains("wrong"));

@@ -237,7 +237,8 @@ async fn con_05_certificate_and_token_go_out_together() {
     assert_eq!(
         trouble,
         Trouble::NotAuthorised {
-            client_id: CLIENT.to_owned()
+            client_id: CLIENT.to_owned(),
+            username: Some("use-token-auth".to_owned()),
         },
         "without the token"
     );

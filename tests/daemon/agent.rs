@@ -137,14 +137,18 @@ impl Host {
     }
 
     /// The same as text; `service` are more lines of `[service]`. A factory reset, unless `more` has one, is switched off:
-    /// a request that is answered and does nothing.
+    /// a request that is answered and does nothing. And so is the journal of the machine that the tests run on.
     pub(crate) fn configuration(&self, url: &str, service: &str, more: &str) -> String {
         let reset = match more.contains("[factory_reset]") {
             true => "",
             false => "[factory_reset]\nenabled = false\n",
         };
+        let journal = match more.contains("[diagnostics]") {
+            true => "",
+            false => "[diagnostics]\njournal = false\n",
+        };
         format!(
-            "{reset}[device]\norg = \"acme\"\ntype = \"edge\"\nid = \"{id}\"\n\
+            "{reset}{journal}[device]\norg = \"acme\"\ntype = \"edge\"\nid = \"{id}\"\n\
              [service]\nurl = \"{url}\"\nusername = \"{id}\"\ntoken_file = \"{token}\"\n{service}\n{more}\n",
             id = self.id,
             token = self.path("token").display(),

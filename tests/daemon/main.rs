@@ -8,6 +8,8 @@ mod bus;
 mod gnss;
 #[path = "../support/gpsd.rs"]
 mod gpsd;
+#[path = "../support/journal.rs"]
+mod journal;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 #[path = "../support/mod.rs"]
@@ -19,6 +21,8 @@ mod service;
 
 mod away;
 mod commands;
+mod described;
+mod diagnostics;
 mod disk;
 mod identity;
 mod input;

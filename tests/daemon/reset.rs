@@ -138,10 +138,89 @@ async fn rst_01_a_unit_that_resets_nothing_is_answered_501_with_what_to_do() {
     reset.plan("mount /data\nwipe /data/../etc\n");
     reset.ask("plan").await;
     reset.answered("plan", 501, "50-app.conf:2", 0).await;
+    let elsewhere = ["STATE_DIRECTORY=/somewhere", "IOTDM_BOOT_ID=1"].map(str::to_owned);
+    reset.systemd1.answer("Environment", Answer::Names(elsewhere.to_vec()));
+    reset.plan("mount /data\nwipe /data/app\n");
+    reset.ask("state").await;
+    reset
+        .answered("state", 501, "knows /somewhere as the state folder", 0)
+        .await;
+    let here = format!("STATE_DIRECTORY={}", reset.scene.host.state().display());
+    reset
+        .systemd1
+        .answer("Environment", Answer::Names(vec![elsewhere[0].clone(), here]));
     // What was refused is done when it is asked again and can be.
     reset.plan("mount /data\nwipe /data/app\n");
     reset.ask("good").await;
     assert_eq!(reset.scene.service.answer("good", 1).await.0, 202);
+}
+
+#[tokio::test]
+async fn rst_01_a_name_of_a_unit_that_is_not_there_or_is_masked_resets_nothing() {
+    let reset = Reset::with("site-reset.service").await;
+    let _agent = reset.scene.agent().await;
+    // each unit in the order in which it is looked at
+    let load = |states: &[&str]| {
+        let mut answers = states.iter().rev().map(|state| Answer::Text((*state).to_owned()));
+        let last = answers.next().unwrap();
+        answers.fold(last, |rest, first| Answer::Then(Box::new(first), Box::new(rest)))
+    };
+    reset.systemd1.answer("LoadState", load(&["loaded", "not-found"]));
+    reset.ask("dangling").await;
+    reset
+        .answered("dangling", 501, "site-reset.service does not exist", 0)
+        .await;
+    reset.systemd1.answer("LoadState", load(&["loaded", "masked"]));
+    reset.ask("masked").await;
+    reset
+        .answered("masked", 501, "systemctl unmask site-reset.service", 0)
+        .await;
+
+    reset.plan("mount /data\nwipe /data/app\n");
+    reset.systemd1.answer("Wants", Answer::Names(vec![OWN.to_owned()]));
+    reset.systemd1.answer("LoadState", load(&["loaded", "masked"]));
+    reset.ask("request").await;
+    reset
+        .answered("request", 501, &format!("systemctl unmask {OWN}"), 0)
+        .await;
+    for (nth, unit) in ["-reboot", "-format", "-wipe"].iter().enumerate() {
+        let loaded = vec!["loaded"; 3 + nth];
+        reset
+            .systemd1
+            .answer("LoadState", load(&[loaded, vec!["masked"]].concat()));
+        reset.ask(unit).await;
+        reset.answered(unit, 501, &format!("{unit}.service is masked"), 0).await;
+    }
+    // one of two is there
+    let both = ["aaa.service", "site-reset.service"].map(str::to_owned);
+    reset.systemd1.answer("Wants", Answer::Names(both.to_vec()));
+    reset
+        .systemd1
+        .answer("LoadState", load(&["loaded", "not-found", "loaded"]));
+    reset.start("one").await;
+}
+
+#[tokio::test]
+async fn rst_01_an_installation_that_somebody_else_began_is_not_interrupted() {
+    let reset = Reset::own().await;
+    let _agent = reset.scene.agent().await;
+    let rauc = Scripted::start(&reset.scene.bus, "de.pengutronix.rauc").await;
+    let error = "org.gtk.GDBus.UnmappedGError.Quark._g_2dio_2derror_2dquark.Code30";
+    rauc.answer(
+        "GetSlotStatus",
+        Answer::Error(error, "Already processing a different method"),
+    );
+    reset.ask("busy").await;
+    reset.answered("busy", 500, "RAUC is writing a slot", 0).await;
+    // it verifies a bundle, and answers nobody
+    rauc.answer("GetSlotStatus", Answer::Silence);
+    reset.ask("silent").await;
+    reset
+        .answered("silent", 500, "RAUC may be installing, as it does not answer", 0)
+        .await;
+    // it installs nothing
+    rauc.answer("GetSlotStatus", Answer::Error(error, "Failed to load system config"));
+    reset.start("broken").await;
 }
 
 #[tokio::test]
@@ -187,7 +266,8 @@ async fn rst_01_a_unit_that_fails_is_named() {
     let _agent = reset.scene.agent().await;
     reset
         .systemd1
-        .answer("ListUnitsFiltered", Answer::Units(vec![OWN.to_owned()]));
+        .answer("ListUnitsFiltered", Answer::Units(vec![OWN.to_owned()]))
+        .answer("StatusText", Answer::Text("refused: /data is not mounted".to_owned()));
     reset.ask("one").await;
     assert_eq!(reset.scene.service.answer("one", 1).await.0, 202);
     within("the start", reset.systemd1.answered("StartUnit", 1)).await;
@@ -196,9 +276,71 @@ async fn rst_01_a_unit_that_fails_is_named() {
     reset.systemd1.job_removed(JOB, "dependency").await;
     let (code, message) = reset.scene.service.answer("one", 2).await;
     assert_eq!(code, 500);
-    assert!(message.contains(&format!("because {OWN} failed")), "{message}");
+    assert!(
+        message.contains(&format!("because {OWN} failed: refused: /data is not mounted")),
+        "{message}"
+    );
     reset.scene.service.managed("gw-1", 2).await;
     assert!(!wish.exists(), "no later boot wipes what is told to be untouched");
+}
+
+#[tokio::test]
+async fn rst_01_a_reboot_that_is_refused_after_the_202_is_told_with_its_reason() {
+    let reset = Reset::own().await;
+    let _agent = reset.scene.agent().await;
+    let then = |first: Answer, second: Answer| Answer::Then(Box::new(first), Box::new(second));
+    // it has not begun yet at the first look
+    let rest = then(Answer::Bytes(vec![1]), Answer::Bytes(vec![2]));
+    reset
+        .systemd1
+        .answer("InvocationID", then(Answer::Bytes(vec![1]), rest))
+        .answer("ActiveState", Answer::Text("failed".to_owned()))
+        .answer(
+            "StatusText",
+            Answer::Text("the reboot is refused: blocked by apt".to_owned()),
+        );
+    reset.start("one").await;
+    let (code, message) = reset.scene.service.answer("one", 2).await;
+    assert_eq!(code, 500);
+    assert!(
+        message.contains("reboot.service failed: the reboot is refused: blocked by apt"),
+        "{message}"
+    );
+    reset.scene.service.managed("gw-1", 2).await;
+    assert_eq!(
+        reset.story(),
+        ["manage", "response 202", "response 500", "log", "manage"]
+    );
+}
+
+#[tokio::test]
+async fn rst_01_a_wish_that_cannot_be_taken_back_is_told_with_what_to_do() {
+    let reset = Reset::own().await;
+    let _agent = reset.scene.agent().await;
+    reset
+        .systemd1
+        .answer("ListUnitsFiltered", Answer::Units(vec![OWN.to_owned()]));
+    reset.ask("one").await;
+    assert_eq!(reset.scene.service.answer("one", 1).await.0, 202);
+    within("the start", reset.systemd1.answered("StartUnit", 1)).await;
+    // what nobody removes as a file
+    let wish = reset.scene.host.state().join("factory-reset");
+    std::fs::create_dir_all(wish.join("in the way")).unwrap();
+    reset.systemd1.job_removed(JOB, "failed").await;
+    let (code, message) = reset.scene.service.answer("one", 2).await;
+    assert_eq!(code, 500);
+    let told = format!("the next boot may carry it out: remove {}", wish.display());
+    assert!(
+        message.contains("did not happen") && message.contains(&told),
+        "{message}"
+    );
+    let warns = async || {
+        let check = reset.scene.host.run(&["check"]).await;
+        String::from_utf8_lossy(&check.stdout).contains("the next boot carries out a factory reset")
+    };
+    assert!(warns().await);
+    std::fs::remove_dir_all(&wish).unwrap();
+    assert!(!warns().await);
 }
 
 #[tokio::test]
@@ -219,7 +361,13 @@ async fn rst_02_what_was_wiped_is_told_as_a_log_before_the_device_is_managed_aga
     assert!(!wish.exists(), "a later boot would wipe once more");
     let log = &reset.scene.service.said_by("gw-1")[2].json["d"];
     assert_eq!(log["severity"], 0);
-    assert!(log["message"].as_str().unwrap().contains("/data/app (7 files"), "{log}");
+    assert!(
+        log["message"]
+            .as_str()
+            .unwrap()
+            .contains("wiped 7 files, 4.0 KiB, in 1.5 s: /data/app"),
+        "{log}"
+    );
     assert!(!reset.scene.host.state().join("factory-reset.report").exists());
 }
 

@@ -168,8 +168,13 @@ impl Service {
 
     /// Waits until what was said is as wanted.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&[Said]) -> bool) {
+        self.until_within(crate::support::LIMIT, what, wanted).await;
+    }
+
+    /// The same for what takes longer.
+    pub(crate) async fn until_within(&self, limit: std::time::Duration, what: &str, wanted: impl Fn(&[Said]) -> bool) {
         let mut said = self.said.clone();
-        let seen = tokio::time::timeout(crate::support::LIMIT, said.wait_for(|said| wanted(said))).await;
+        let seen = tokio::time::timeout(limit, said.wait_for(|said| wanted(said))).await;
         assert!(
             seen.is_ok(),
             "waited in vain for {what}; said so far: {:#?}",

@@ -97,9 +97,22 @@ fn a_unit_that_fails_in_the_new_slot_leads_back_with_the_reason() {
 }
 
 #[test]
+fn a_trial_is_not_over_before_the_boot_is_and_what_fails_last_leads_back_too() {
+    let site = site("trixie", QUICK);
+    let unit = "printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c \"until [ -e /data/fail ]; do sleep 0.1; done; exit 1\"\\n\\
+                [Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/last.service; systemctl enable last.service";
+    let push = site.push(image("trixie", "2").script(unit), "2");
+    site.wait_waiting_for("still starting");
+    site.gateway.sh("touch /data/fail");
+    push.ends_badly("last.service has failed");
+    assert_eq!(site.gateway.slot(), "A");
+}
+
+#[test]
 fn fwu_04_what_is_not_for_this_gateway_is_refused_with_the_reason_and_the_old_slot_stays() {
     for suite in SUITES {
         let site = site(suite, "max_size = \"64MiB\"\n");
+        let wire = site.wire();
         let small = || Bundle::small(suite, "2");
         // RAUC 1.8 only notices when it is there
         let too_large = if suite == "bookworm" {
@@ -119,6 +132,7 @@ fn fwu_04_what_is_not_for_this_gateway_is_refused_with_the_reason_and_the_old_sl
             site.push_badly(bundle, "2", reason);
             assert_eq!(site.gateway.bootloader("ORDER"), "A B", "{suite}");
         }
+        assert_eq!(wire.ends(), [2, 5, 4, 5], "{suite}");
         assert_eq!(site.gateway.boot_ids().len(), 1, "{suite}: and nothing rebooted");
     }
 }
@@ -146,8 +160,13 @@ fn a_slot_without_a_working_agent_is_left_by_the_fall_back_outside_of_it() {
 fn fwu_07_a_technician_updates_from_a_stick_at_a_site_without_a_network_and_may_go_back() {
     let site = site("trixie", "reboot = \"manual\"\n");
     let gateway = &site.gateway;
+    gateway.wait("the slot is marked", || {
+        site.boot_loader("A") == ("1".into(), "0".into())
+    });
+    // In the boot that installs, the service was never reached.
     gateway.cut();
-    gateway.sh("systemctl restart iotdm-agent; mkdir -p -m 700 /data/stick");
+    gateway.reboot();
+    gateway.sh("mkdir -p -m 700 /data/stick");
     let image = image("trixie", "2").build();
     gateway.put(&image, "/data/stick/fw-2.raucb");
     let install = || gateway.sh("iotdm-agent firmware install /data/stick/fw-2.raucb");

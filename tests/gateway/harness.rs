@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// The Debian releases that the agent is made for.
 pub(crate) const SUITES: [&str; 2] = ["bookworm", "trixie"];
 
+/// Seconds after which a command in a guest is ended. Those that tests wait for take seconds, on a machine minutes.
+const LIMIT: &str = "900";
+
 static COUNTER: AtomicU32 = AtomicU32::new(1);
 
 /// The package under test, as `make deb` leaves it.
@@ -33,6 +36,8 @@ pub(crate) struct Gateway {
     name: String,
     /// How long something in it may take.
     patience: Duration,
+    /// Between two looks at it. Each look is work for it.
+    pause: Duration,
 }
 
 impl Gateway {
@@ -56,6 +61,7 @@ impl Gateway {
     pub(crate) fn boot_machine(suite: &str) -> Self {
         let mut gateway = Self::named(suite);
         gateway.patience = Duration::from_secs(300);
+        gateway.pause = Duration::from_secs(1);
         let package = package();
         let arguments = [suite, "--machine", "--deb", &package.to_string_lossy()];
         succeeded(gateway.script(&["boot"], &arguments).output(), "boot");
@@ -66,7 +72,8 @@ impl Gateway {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         Self {
             name: format!("{suite}-{}-{number}", std::process::id()),
-            patience: Duration::from_secs(30),
+            patience: Duration::from_secs(120),
+            pause: Duration::from_millis(100),
         }
     }
 
@@ -85,16 +92,14 @@ impl Gateway {
         );
     }
 
-    /// Runs a command in the guest as root, whatever comes of it.
+    /// Runs a command in the guest as root, whatever comes of it: 15 minutes at most.
     pub(crate) fn exec(&self, command: &[&str]) -> Output {
-        self.script(&["exec"], command)
-            .output()
-            .expect("the harness script runs")
+        self.in_guest(command).output().expect("the harness script runs")
     }
 
     /// Runs a shell line in the guest as root that must succeed; gives what it printed, without the last line end.
     pub(crate) fn sh(&self, line: &str) -> String {
-        succeeded(self.script(&["exec"], &["sh", "-c", line]).output(), line)
+        succeeded(self.in_guest(&["sh", "-c", line]).output(), line)
     }
 
     /// Runs a shell line as the agent would: in its unit, with all of the unit's directives, in place of the program.
@@ -222,7 +227,7 @@ END
         self.agent_log().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until something about the guest is so: 30 s at most, 300 s for a machine.
+    /// Waits until something about the guest is so: 120 s at most, 300 s for a machine.
     pub(crate) fn wait(&self, what: &str, so: impl FnMut() -> bool) {
         self.wait_long(self.patience, what, so);
     }
@@ -237,7 +242,7 @@ END
         let start = Instant::now();
         while !so() {
             assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
-            std::thread::sleep(self.patience / 600);
+            std::thread::sleep(self.pause);
         }
     }
 
@@ -250,6 +255,11 @@ END
     /// The link goes silent in both directions.
     pub(crate) fn cut(&self) {
         succeeded(self.script(&["cut"], &[]).output(), "cut");
+    }
+
+    /// The gateway hears, and is not heard.
+    pub(crate) fn hush(&self) {
+        succeeded(self.script(&["hush"], &[]).output(), "hush");
     }
 
     /// The link works again.
@@ -265,6 +275,17 @@ END
     /// Power cut: everything in the guest dies at once, then it boots again.
     pub(crate) fn kill(&self) {
         succeeded(self.script(&["kill"], &[]).output(), "kill");
+    }
+
+    fn in_guest(&self, command: &[&str]) -> Command {
+        let script = self.script(&["exec"], command);
+        let mut limited = Command::new("timeout");
+        limited
+            .args(["--kill-after=10", LIMIT])
+            .arg(script.get_program())
+            .args(script.get_args())
+            .stdin(Stdio::null());
+        limited
     }
 
     fn script(&self, command: &[&str], arguments: &[&str]) -> Command {
@@ -285,6 +306,9 @@ impl Drop for Gateway {
         {
             let text = String::from_utf8_lossy(&journal.stdout);
             show(&format!("the last of {}'s journal", self.name), text.lines());
+            // of a machine that does not answer: the end of its console
+            let console = String::from_utf8_lossy(&journal.stderr);
+            show("and instead of it", console.lines());
         }
         // a gateway that does not stop here ends with this process
         let _ = self.script(&["stop"], &[]).output();

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod cuts;
+mod diagnostics;
 mod emulated;
 mod files;
 mod firmware;

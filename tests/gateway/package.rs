@@ -74,7 +74,10 @@ fn an_upgrade_restarts_the_agent_and_keeps_the_technicians_configuration() {
 fn a_removed_agent_is_stopped_and_can_be_installed_again() {
     let gateway = Gateway::boot("bookworm");
     gateway.sh("echo kept >/var/lib/iotdm-agent/kept");
+    gateway.sh("echo asked_in=0123456789abcdef0123456789abcdef >/var/lib/iotdm-agent/factory-reset");
     gateway.sh("dpkg --remove iotdm-agent 2>&1");
+    // or the next installation would wipe
+    gateway.sh("test ! -e /var/lib/iotdm-agent/factory-reset");
     assert!(
         !gateway
             .exec(&["systemctl", "is-active", "iotdm-agent"])

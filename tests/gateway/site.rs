@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -180,7 +181,10 @@ impl Site {
 
     /// Asks for a reboot, waits for its end, and gives whether it succeeded and the request's last row.
     pub(crate) fn reboot(&self) -> (bool, Value) {
-        let output = self.iotdm(&["reboot", DEVICE, "--wait", "--timeout", "2m", "--json"]);
+        // a unit that does not stop is waited for, twice 90 s; and an emulated machine has little of the processor
+        let limit = 3 * self.gateway.at_least(Duration::from_secs(120));
+        let limit = format!("{}s", limit.as_secs());
+        let output = self.iotdm(&["reboot", DEVICE, "--wait", "--timeout", &limit, "--json"]);
         let text = String::from_utf8_lossy(&output.stdout);
         let row = serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{output:?}"));
         (output.status.success(), row)
@@ -217,6 +221,24 @@ impl Site {
             .arg(&self.authority.ca_file)
             .stdin(Stdio::null());
         client
+    }
+
+    /// Whether the broker has sent the gateway something on a topic that ends so.
+    pub(crate) fn broker_has_sent(&self, tail: &str) -> bool {
+        let sent = |line: &String| line.contains("Sending PUBLISH to g:acme:") && line.contains(&format!("{tail}'"));
+        self.broker.log().iter().any(sent)
+    }
+
+    /// Whether the broker had an answer of the gateway before the gateway has connected for the last time.
+    pub(crate) fn answered_before_it_came_back(&self) -> bool {
+        let log = self.broker.log();
+        let of_it = |line: &String| line.contains("g:acme:edge-gateway:gw-0001");
+        let answer = |line: &String| of_it(line) && line.contains("Received PUBLISH") && line.contains("/response'");
+        let connected = |line: &String| of_it(line) && line.contains("New client connected");
+        match (log.iter().position(answer), log.iter().rposition(connected)) {
+            (Some(answer), Some(connected)) => answer < connected,
+            _ => false,
+        }
     }
 
     /// The log of the service so far.

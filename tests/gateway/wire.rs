@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::site::Site;
@@ -72,11 +74,29 @@ impl Wire {
             .collect()
     }
 
-    /// The messages of the log entries that the gateway has sent.
-    pub(crate) fn logs(&self) -> Vec<String> {
-        let logs = self.heard().into_iter().filter(|(kind, _)| kind == "log");
-        logs.filter_map(|(_, message)| Some(message["d"]["message"].as_str()?.to_owned()))
+    /// The reasons that went with those codes.
+    pub(crate) fn reasons(&self, req_id: &str) -> Vec<String> {
+        let heard = self.heard().into_iter();
+        heard
+            .filter(|(kind, message)| kind == "response" && message["reqId"] == req_id)
+            .map(|(_, message)| message["message"].as_str().unwrap_or_default().to_owned())
             .collect()
+    }
+
+    /// The messages of the log entries that the gateway has sent. One that was told twice under the same request id counts
+    /// once.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut logs = Vec::new();
+        for (kind, message) in self.heard() {
+            // What comes out of the journal names its entry, and says so of a unit that the test has made fail.
+            if kind != "log" || from_journal(&message["d"]) || seen.contains(&message["reqId"]) {
+                continue;
+            }
+            logs.extend(message["d"]["message"].as_str().map(str::to_owned));
+            seen.push(message["reqId"].clone());
+        }
+        logs
     }
 
     /// Asks the gateway for something, and waits for its answer: the code and the reason.
@@ -100,6 +120,13 @@ impl Wire {
         let message = answer["message"].as_str().unwrap_or_default();
         (answer["rc"].as_u64().unwrap(), message.to_owned())
     }
+}
+
+/// Whether a log is of an entry of the journal.
+fn from_journal(log: &Value) -> bool {
+    let data = STANDARD.decode(log["data"].as_str().unwrap_or_default());
+    let data = serde_json::from_slice::<Value>(&data.unwrap_or_default());
+    data.is_ok_and(|data| data["cursor"].is_string())
 }
 
 impl Drop for Wire {

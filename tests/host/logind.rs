@@ -10,7 +10,7 @@ use iotdm::host::logind::{CanReboot, Logind, RebootRefused, WHO};
 use tokio::io::AsyncReadExt;
 
 use super::bus::{Answer, PrivateBus, Scripted, block_lock, login1};
-use super::{connect, soon};
+use super::{connect, impatient, soon};
 
 const IAR: Answer = Answer::Error(
     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
@@ -274,7 +274,8 @@ async fn a_second_reboot_is_in_progress_and_other_answers_keep_loginds_words() {
 
 #[tokio::test]
 async fn a_reboot_without_an_answer_is_unknown_unless_logind_is_seen_going_down() {
-    let (_bus, service, logind) = rig().await;
+    let (bus, service, _) = rig().await;
+    let logind = Logind::new(&impatient(&bus).await).await.unwrap();
     service.answer("RebootWithFlags", Answer::Silence);
     assert!(matches!(soon(logind.reboot()).await, Err(RebootRefused::Unknown(error)) if error.cause == Cause::NoReply));
     service.answer("PreparingForShutdown", Answer::Truth(true));

@@ -3,6 +3,7 @@
 
 #[path = "../support/bus.rs"]
 mod bus;
+mod failed;
 mod logind;
 mod rauc;
 #[path = "../support/rauc.rs"]
@@ -13,9 +14,18 @@ use std::time::Duration;
 
 use iotdm::host::bus::Bus;
 
-/// A connection of the kind the agent has, with a short limit for calls.
+/// A connection of the kind the agent has.
 async fn connect(private: &bus::PrivateBus) -> Bus {
-    Bus::at(private.address(), Duration::from_millis(500))
+    limited(private, Duration::from_secs(15)).await
+}
+
+/// The same for tests in which somebody does not answer.
+async fn impatient(private: &bus::PrivateBus) -> Bus {
+    limited(private, Duration::from_secs(2)).await
+}
+
+async fn limited(private: &bus::PrivateBus, limit: Duration) -> Bus {
+    Bus::at(private.address(), limit)
         .await
         .expect("the private bus accepts us")
 }

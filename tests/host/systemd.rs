@@ -8,7 +8,7 @@ use iotdm::host::systemd::{ServiceInfo, StartFailed, Systemd, UnitInfo};
 use tokio::sync::Notify;
 
 use super::bus::{Answer, JOB, PrivateBus, Scripted, systemd1};
-use super::{connect, soon};
+use super::{connect, impatient, soon};
 
 #[tokio::test]
 async fn a_units_states_and_the_machines_are_systemds_words() {
@@ -180,6 +180,42 @@ async fn a_start_ends_with_its_own_job() {
 }
 
 #[tokio::test]
+async fn a_job_that_a_unit_has_is_followed_to_its_end_and_nothing_is_started() {
+    let private = PrivateBus::start();
+    let service = with_target(&private).await;
+    let systemd = Systemd::new(&connect(&private).await).await.unwrap();
+    assert_eq!(systemd.follow(TARGET, Duration::from_secs(20)).await, Ok(false));
+    service.answer("Job", Answer::Job(7, JOB.to_owned()));
+    for (result, expected) in [
+        ("done", Ok(true)),
+        (
+            "dependency",
+            Err("its job ended with \"dependency\" because wipe.service failed"),
+        ),
+    ] {
+        let before = service.count("Job");
+        let follow = tokio::spawn({
+            let systemd = systemd.clone();
+            async move { systemd.follow(TARGET, Duration::from_secs(20)).await }
+        });
+        soon(service.answered("Job", before + 1)).await;
+        service.job_removed("/org/freedesktop/systemd1/job/6", "failed").await;
+        service.job_removed(JOB, result).await;
+        let ended = soon(follow).await.unwrap();
+        assert_eq!(
+            ended.map_err(|error| error.to_string()),
+            expected.map_err(str::to_owned)
+        );
+    }
+    let ended = systemd.follow(TARGET, Duration::from_millis(50)).await;
+    assert!(matches!(ended, Err(StartFailed::Unknown(_))), "{ended:?}");
+    service.answer("Job", Answer::Error("org.freedesktop.DBus.Error.AccessDenied", "no"));
+    let ended = systemd.follow(TARGET, Duration::from_secs(20)).await;
+    assert!(matches!(ended, Err(StartFailed::Unknown(_))), "{ended:?}");
+    assert_eq!(service.count("StartUnit"), 0);
+}
+
+#[tokio::test]
 async fn a_job_that_does_not_end_is_not_waited_for_for_ever() {
     let private = PrivateBus::start();
     let _service = with_target(&private).await;
@@ -225,6 +261,7 @@ async fn a_start_that_is_refused_says_what_to_do() {
         let refused = systemd.start(TARGET, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(refused.to_string(), expected);
     }
+    let systemd = Systemd::new(&impatient(&private).await).await.unwrap();
     service.answer("StartUnit", Answer::Silence);
     let refused = systemd.start(TARGET, Duration::from_secs(20)).await.unwrap_err();
     assert!(matches!(refused, StartFailed::Unknown(_)), "{refused:?}");

@@ -45,6 +45,8 @@ const PURE: &[&str] = &["protocol", "agent", "service/brain"];
 const PURE_CRATES: &[&str] = &[
     "base64",
     "proptest",
+    // finds patterns in texts, in linear time
+    "regex_lite",
     "serde",
     "serde_json",
     "sha2",
@@ -63,7 +65,7 @@ const OUTSIDE: &[&str] = &["env", "fs", "net", "os", "process", "thread"];
 const OWNED: &[(&str, &[&str])] = &[
     ("rumqttc", &["mqtt"]),
     ("zbus", &["host"]),
-    ("sd_notify", &["daemon"]),
+    ("sd_notify", &["daemon", "bin/factory_reset.rs"]),
     ("rusqlite", &["service/registry"]),
     ("axum", &["service/bundle", "service/rest", "service/serve.rs"]),
     ("indicatif", &["service/cli"]),

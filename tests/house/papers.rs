@@ -54,7 +54,7 @@ fn plain(page: &str) -> String {
 fn every_message_id_is_in_the_catalog_and_in_the_operators_table_and_none_is_there_without_it() {
     let logged: BTreeSet<_> = sources()
         .iter()
-        .filter(|file| file.text.contains("MESSAGE_ID"))
+        .filter(|file| file.name.ends_with("daemon/logging.rs"))
         .flat_map(|file| message_ids(&file.text))
         .collect();
     assert!(

@@ -7,7 +7,7 @@ use iotdm::service::brain::{
 };
 use serde_json::{Value, json};
 
-use crate::scene::{START_MS, Scene, device, gw, outcome, published, reboot_of};
+use crate::scene::{START_MS, Scene, device, firmware, gw, outcome, published, reboot_of};
 
 fn req_id(message: &Value) -> ReqId {
     ReqId::new(message["reqId"].as_str().unwrap()).unwrap()
@@ -100,6 +100,28 @@ fn mng_14_metadata_and_device_info_are_replaced_when_present_and_untouched_when_
         "replaced, not merged"
     );
     assert_eq!(Value::Object(row.device_info.clone()), json!({"fwVersion": "2"}));
+}
+
+#[test]
+fn mng_14_what_is_too_large_or_too_deep_is_refused_and_nothing_of_it_is_taken() {
+    let mut scene = Scene::new();
+    scene.manage(&gw(), "m1");
+    let before = scene.service.rows();
+    let deep = (0..8).fold(json!(1), |value, _| json!([value]));
+    let large = json!("x".repeat(64 * 1024));
+    for (attribute, value) in [
+        ("metadata", &deep),
+        ("metadata", &large),
+        ("deviceInfo", &deep),
+        ("deviceInfo", &large),
+    ] {
+        let d = json!({"lifetime": 0, "metadata": {}, attribute: {"extra": value}});
+        let said = scene.say(&gw(), ToService::Manage, json!({"d": d, "reqId": "m2"}));
+        let (rc, reason) = said.rc();
+        assert_eq!(rc, 400, "{attribute}");
+        assert!(reason.unwrap().starts_with(&format!("d.{attribute}: ")), "{reason:?}");
+        assert_eq!(scene.service.rows(), before, "{attribute}");
+    }
 }
 
 #[test]
@@ -457,6 +479,93 @@ fn svc_03_a_timeout_ends_the_request_and_late_answers_do_not_change_it() {
         scene.manage(&gw(), "m2");
         assert_eq!(*scene.status(&id, &gw()), row);
     }
+}
+
+#[test]
+fn svc_03_a_request_whose_time_is_over_before_it_could_be_sent_is_never_sent() {
+    let mut scene = Scene::new();
+    scene.manage(&gw(), "m");
+    scene.handle(Event::Disconnected);
+    let (reply, _) = scene.create(NewRequest {
+        action: "device/factoryReset".into(),
+        timeout: Some(60),
+        ..reboot_of(&[gw()])
+    });
+    let Ok(Reply::Created { id }) = reply else { panic!() };
+    scene.advance(60);
+    let step = scene.handle(Event::Connected { session_present: true });
+    assert!(published(&step).is_empty(), "nobody waits for it any more");
+    // The shell holds this back while agents come back: then what they say comes before it.
+    let step = scene.handle(Event::Deadline);
+    assert!(published(&step).is_empty());
+    let row = scene.status(&id, &gw());
+    assert_eq!(
+        (row.status, row.message.as_deref()),
+        (Status::TimedOut, Some("the request never reached the broker"))
+    );
+    assert!(published(&scene.handle(Event::Connected { session_present: false })).is_empty());
+}
+
+#[test]
+fn svc_03_the_next_step_of_a_request_whose_time_is_over_is_not_sent_but_a_cancel_is() {
+    for agreed in [false, true] {
+        let mut scene = Scene::new();
+        scene.manage_firmware(&gw(), "m");
+        let (reply, sent) = scene.create(NewRequest {
+            timeout: Some(600),
+            ..firmware("download", &[gw()], json!([]))
+        });
+        let Ok(Reply::Created { id }) = reply else { panic!() };
+        let mut asked = sent[0].clone();
+        if agreed {
+            let said = scene.respond(&gw(), &req_id(&asked.2), 200, "");
+            asked = published(&said.step)[0].clone();
+        }
+        scene.advance(600);
+        let said = match agreed {
+            false => scene.respond(&gw(), &req_id(&asked.2), 200, ""),
+            true => scene.respond(&gw(), &req_id(&asked.2), 400, "no uri"),
+        };
+        let sent: Vec<String> = published(&said.step).into_iter().map(|(_, topic, _)| topic).collect();
+        if agreed {
+            assert_eq!(sent, ["iotdm-1/type/edge/id/gw-1/cancel"]);
+            continue;
+        }
+        assert!(sent.is_empty(), "{sent:?}");
+        scene.handle(Event::Deadline);
+        let row = scene.status(&id, &gw());
+        let why = "its time was over before the device could be asked for the next step";
+        assert_eq!((row.status, row.message.as_deref()), (Status::TimedOut, Some(why)));
+    }
+}
+
+#[test]
+fn a_device_that_is_forgotten_is_gone_until_it_says_something() {
+    let mut scene = Scene::new();
+    let forget = Event::Forget { device: gw() };
+    let refused = |step: &iotdm::service::brain::Step| match step.effects.as_slice() {
+        [Effect::Reply(Err(refusal))] => refusal.kind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&scene.handle(forget.clone())), RefusalKind::NotFound);
+    scene.manage(&gw(), "m");
+    let (id, sent) = scene.reboot(&[gw()]);
+    assert_eq!(refused(&scene.handle(forget.clone())), RefusalKind::Conflict);
+    scene.respond(&gw(), &req_id(&sent[0].2), 500, "");
+    let step = scene.handle(forget);
+    assert!(step.effects.contains(&Effect::Reply(Ok(Reply::Forgotten))));
+    assert!(scene.service.device(&gw()).is_none());
+    assert_eq!(scene.service.next_deadline(), None, "its lifetime is forgotten, too");
+    assert_eq!(
+        scene.stands(&id, &gw()),
+        (Status::Failure, true),
+        "what was asked of it is still told"
+    );
+    let (reply, _) = scene.create(reboot_of(&[gw()]));
+    assert_eq!(reply.unwrap_err().kind, RefusalKind::NotFound);
+    scene.manage(&gw(), "m");
+    let row = scene.service.device(&gw()).unwrap();
+    assert!(row.managed.is_some() && row.manages.len() == 1);
 }
 
 #[test]

@@ -28,13 +28,13 @@ fn described() -> Value {
     json!([{"name": "uri", "value": URI}, {"name": "version", "value": "2.0"}])
 }
 
-fn scene() -> Scene {
+pub fn scene() -> Scene {
     let mut scene = Scene::new();
     scene.manage_firmware(&gw(), "m1");
     scene
 }
 
-fn begin(scene: &mut Scene, request: NewRequest) -> (String, Vec<Sent>) {
+pub fn begin(scene: &mut Scene, request: NewRequest) -> (String, Vec<Sent>) {
     match scene.create(request) {
         (Ok(Reply::Created { id }), sent) => (id, sent),
         other => panic!("{other:?}"),
@@ -42,11 +42,11 @@ fn begin(scene: &mut Scene, request: NewRequest) -> (String, Vec<Sent>) {
 }
 
 /// The device answers what it was asked; returns what it is asked next.
-fn answer(scene: &mut Scene, sent: &[Sent], rc: u16) -> Vec<Sent> {
+pub fn answer(scene: &mut Scene, sent: &[Sent], rc: u16) -> Vec<Sent> {
     published(&scene.respond(&gw(), &req_id(sent), rc, "").step)
 }
 
-fn notify(scene: &mut Scene, value: Value) -> Outcome {
+pub fn notify(scene: &mut Scene, value: Value) -> Outcome {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let req_id = format!("n{}", NEXT.fetch_add(1, Ordering::Relaxed));
     notify_with(scene, &value, &req_id)
@@ -75,7 +75,7 @@ fn a_notify_that_the_broker_delivers_again_after_the_202_says_nothing_about_the_
 }
 
 /// An action without parameters that the device has answered 202.
-fn working(action: &str) -> (Scene, String) {
+pub fn working(action: &str) -> (Scene, String) {
     let mut scene = scene();
     let (id, sent) = begin(&mut scene, firmware(action, &[gw()], json!([])));
     let sent = answer(&mut scene, &sent, 200);
@@ -575,7 +575,7 @@ fn svc_02_what_the_device_notified_stands_in_its_row() {
 }
 
 /// The device as it lives through a restart of the service: what it was asked and has not answered.
-fn restart(scene: &mut Scene) -> Vec<Sent> {
+pub fn restart(scene: &mut Scene) -> Vec<Sent> {
     let now_ms = scene.now_ms;
     let rows = scene.service.rows();
     *scene = Scene::unconnected(rows, now_ms, 8);

@@ -1,8 +1,14 @@
 //! The whole of it: `iotdm serve` as a process, a real mosquitto, a scripted device, and the commands.
 
+use std::os::unix::fs::PermissionsExt;
+
 use iotdm::protocol::{Rc, ToService};
+use iotdm::service::key::Key;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 
 use crate::place::{Gateway, Place, ended};
 use crate::support::mosquitto::{Mosquitto, Setup};
@@ -215,14 +221,7 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_answered_and_comes_a
 
 #[tokio::test]
 async fn svc_06_with_the_documented_access_control_list_no_device_speaks_for_another() {
-    let documented = include_str!("../../docs/service.md");
-    let acl = documented
-        .split("```acl\n")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    let acl = include_str!("../../config/examples/mosquitto.acl");
     let user = |name: &str| (name.to_owned(), format!("{name}-secret"));
     let broker = Mosquitto::start(&Setup {
         users: vec![user("iotdm"), user("gw-1"), user("gw-2")],
@@ -306,10 +305,22 @@ async fn what_cannot_start_says_why_and_with_which_exit_code() {
             }
         })
         .collect();
-    std::fs::write(&path, text.join("\n")).unwrap();
+    let text = text.join("\n");
+    std::fs::write(&path, &text).unwrap();
     let (code, _, errors) = place.run(&serve).await;
     assert_eq!(code, 1);
-    assert!(errors.contains("cannot listen on"), "{errors}");
+    assert!(
+        errors.contains("cannot listen on") && !errors.contains("in the clear"),
+        "{errors}"
+    );
+    // An address that is nobody's (RFC 5737), so that no network is listened to.
+    std::fs::write(&path, text.replace(&listen, "listen = \"192.0.2.1:8480\"")).unwrap();
+    let (code, _, errors) = place.run(&serve).await;
+    assert_eq!(code, 1);
+    assert!(
+        errors.contains("cannot listen on") && errors.contains("in the clear"),
+        "{errors}"
+    );
 }
 
 #[tokio::test]
@@ -326,6 +337,7 @@ async fn the_commands_teach_and_refuse_what_is_no_device() {
         "observe",
         "reboot",
         "factory-reset",
+        "forget",
         "firmware",
     ] {
         assert!(out.contains(command), "{out}");
@@ -347,4 +359,116 @@ async fn the_commands_teach_and_refuse_what_is_no_device() {
     let (code, _, errors) = place.run(&["ls"]).await;
     assert_eq!(code, 1);
     assert!(errors.contains("api-key") && errors.contains("--key-file"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_command_that_nobody_reads_goes_on_and_its_exit_code_is_how_it_ended() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let _serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    let mut reboot = place.command(&["reboot", "edge/gw-1", "--wait"]).spawn().unwrap();
+    drop(reboot.stdout.take());
+    let asked = gateway.reboot_request().await;
+    gateway.respond(&asked, 500, "blocked by apt").await;
+    let status = within("the command", reboot.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1), "the reboot was refused");
+    let mut ls = place.command(&["ls"]).spawn().unwrap();
+    drop(ls.stdout.take());
+    let status = within("the command", ls.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0), "whoever read it has enough of it");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_told_apart_from_a_service_that_is_not_there() {
+    let place = Place::new(1);
+    std::fs::create_dir(place.folder.path().join("state")).unwrap();
+    Key::load_or_make(&place.folder.path().join("state/api-key"), "acme").unwrap();
+    let (code, _, errors) = place.run(&["reboot", "edge/gw-1"]).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("no service answers"), "{errors}");
+    let lost = TcpListener::bind(place.api.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let server = tokio::spawn(async move {
+        // The first call is read, and that is all; the answer to the second is cut off.
+        for answer in ["", "HTTP/1.1 202 Accepted\r\nContent-Length: 50\r\n\r\n{\"reqId\":"] {
+            let (mut call, _) = lost.accept().await.unwrap();
+            let mut bytes = [0; 4096];
+            assert!(call.read(&mut bytes).await.unwrap() > 0);
+            call.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    for _ in 0..2 {
+        let (code, _, errors) = place.run(&["factory-reset", "edge/gw-1", "--yes"]).await;
+        assert_eq!(code, 1);
+        assert!(
+            errors.contains("the request may be registered") && errors.contains("before you repeat it"),
+            "{errors}"
+        );
+    }
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn sighup_reads_the_credentials_anew_and_connects_at_once() {
+    let broker = Mosquitto::start(&Setup {
+        users: vec![("iotdm".into(), "right".into())],
+        ..Setup::default()
+    })
+    .await;
+    let place = Place::with_token(broker.port, Some("wrong"));
+    let mut serve = place.launch();
+    serve.logged("no connection to the broker").await;
+    std::fs::write(place.folder.path().join("token"), "right").unwrap();
+    let id = i32::try_from(serve.child.id().unwrap()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGHUP).unwrap();
+    serve.logged("ready: ").await;
+    assert!(serve.child.try_wait().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_registry_and_the_key_are_for_their_owner_alone_also_in_a_folder_that_was_there_before() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let state = place.folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let _serve = place.serve().await;
+    for name in [
+        "registry.sqlite",
+        "registry.sqlite-wal",
+        "registry.sqlite-shm",
+        "api-key",
+    ] {
+        let mode = std::fs::metadata(state.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_is_forgotten_when_its_id_is_typed_and_comes_back_with_its_next_manage() {
+    let broker = Mosquitto::start(&Setup::default()).await;
+    let place = Place::new(broker.port);
+    let _serve = place.serve().await;
+    let mut gateway = Gateway::connect(broker.port).await;
+    gateway.manage("m1").await;
+    let (code, _, errors) = place.run(&["forget", "edge/gw-1"]).await;
+    assert_eq!(code, 2);
+    assert!(errors.contains("--yes"), "{errors}");
+    let (code, _, errors) = place.run_at_terminal(&["forget", "edge/gw-1"], "gw-2\n").await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("edge/gw-1 is not forgotten"), "{errors}");
+    let (code, out, _) = place.run_at_terminal(&["forget", "edge/gw-1"], "gw-1\n").await;
+    assert_eq!(code, 0);
+    assert!(out.starts_with("edge/gw-1 is forgotten"), "{out}");
+    let (_, out, _) = place.run(&["ls"]).await;
+    assert!(!out.contains("gw-1"), "{out}");
+    let (code, _, errors) = place.run(&["forget", "edge/gw-1", "--yes"]).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("is not registered"), "{errors}");
+    gateway.manage("m2").await;
+    let (_, out, _) = place.run(&["ls"]).await;
+    assert!(out.contains("edge/gw-1"), "{out}");
 }

@@ -3,14 +3,17 @@
 
 mod brain;
 mod bundle;
+mod diagnostics;
 mod firmware;
 mod live;
 mod model;
 mod operate;
 mod place;
 mod push;
+mod push_again;
 mod put;
 mod random;
+mod reason;
 mod registry;
 mod reset;
 mod rest;

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use iotdm::mqtt::{self, Broker, Options, PublishId, Session, Subscription};
 use iotdm::protocol::{Address, Device, Rc, ReqId, Request, Response, ToDevice, ToService, topic};
 use serde_json::{Value, json};
@@ -340,6 +342,21 @@ impl Gateway {
         let fields = json!([{"field": "mgmt.firmware", "value": value}]);
         let payload = json!({"d": {"fields": fields}}).to_string();
         self.publish_acknowledged(ToService::Notify, payload.into_bytes()).await;
+    }
+
+    /// Logs why the firmware action that it has accepted fails, as our agent does.
+    pub async fn logs_failure(&mut self, action: &str, status: u8, reason: &str) {
+        let (initiated, rc) = self.answered.last().unwrap();
+        assert_eq!(*rc, 202);
+        let data = json!({"firmware": action, "updateStatus": status, "reqId": initiated.as_str()});
+        self.logs_error(reason, &data).await;
+    }
+
+    /// Logs an error.
+    pub async fn logs_error(&mut self, message: &str, data: &Value) {
+        let data = STANDARD.encode(data.to_string());
+        let payload = json!({"d": {"message": message, "severity": 2, "data": data}}).to_string();
+        self.publish_acknowledged(ToService::AddLog, payload.into_bytes()).await;
     }
 
     /// Is described a firmware, and asked for its download; returns what it was told.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use iotdm::protocol::{Request, ToService};
+use iotdm::protocol::Request;
 use reqwest::header::{ETAG, IF_RANGE, RANGE};
 use reqwest::{Certificate, Client, StatusCode};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::support::{free_port, within};
 const SIZE: usize = 900_000;
 
 /// A bundle in a folder, and whom to trust.
-struct Depot {
+pub struct Depot {
     authority: Authority,
     pair: Pair,
     bundle: PathBuf,
@@ -27,7 +27,7 @@ struct Depot {
 }
 
 impl Depot {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let authority = Authority::new("push authority");
         let pair = authority.server(&["localhost"], Validity::Now);
         let bundle = authority.folder().join("fw-2.0.raucb");
@@ -49,7 +49,7 @@ impl Depot {
     }
 
     /// The arguments that serve the bundle over TLS.
-    fn arguments(&self) -> Vec<String> {
+    pub fn arguments(&self) -> Vec<String> {
         let listen = format!("127.0.0.1:{}", free_port());
         let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
         [
@@ -69,7 +69,7 @@ impl Depot {
     }
 }
 
-fn arguments<'a>(devices: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
+pub fn arguments<'a>(devices: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
     let mut all = vec!["firmware", "push"];
     all.extend(devices);
     all.extend(more.iter().map(String::as_str));
@@ -130,9 +130,11 @@ async fn two_devices_fetch_a_bundle_with_a_cut_between_and_one_of_them_fails() {
     let fails = async {
         let told = bad.download_begins().await;
         bad.notify(json!({"state": 1})).await;
-        let log = json!({"message": "the digest is not the one that was announced", "severity": 2});
-        let log = json!({"d": log}).to_string();
-        bad.publish_acknowledged(ToService::AddLog, log.into_bytes()).await;
+        let reason = "the digest is not the one that was announced";
+        bad.logs_failure("download", 4, reason).await;
+        // The newest error of its logs is an application's.
+        let data = json!({"unit": "modbus.service", "cursor": "s=1"});
+        bad.logs_error("no answer from 17", &data).await;
         bad.notify(json!({"state": 0, "updateStatus": 4})).await;
         bad.is_cancelled().await;
         told["uri"].as_str().unwrap().to_owned()
@@ -158,9 +160,10 @@ async fn two_devices_fetch_a_bundle_with_a_cut_between_and_one_of_them_fails() {
     let has = |part: &str| assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:#?}");
     has("edge/gw-1  requested");
     has("edge/gw-1  done, it runs 2.0");
-    has(
-        "edge/gw-2  failed: the download failed: verification failed (updateStatus 4); its latest error log: the digest",
-    );
+    let reason = "the digest is not the one that was announced (verification failed, updateStatus 4)";
+    has(&format!("edge/gw-2  failed: {reason}"));
+    let (_, out, _) = place.run(&["firmware", "status", "edge/gw-2"]).await;
+    assert!(out.contains(&format!(": {reason} (request ")), "{out}");
     let table: Vec<Vec<&str>> = said
         .iter()
         .skip_while(|line| !line.starts_with("DEVICE"))

@@ -70,6 +70,35 @@ async fn a_put_of_a_managed_device_answers_what_it_will_be_and_the_request_that_
 }
 
 #[tokio::test]
+async fn a_put_of_members_by_dotted_names_asks_the_device_for_them_alone() {
+    let face = Face::start().await;
+    face.manage(&gw());
+    let body = json!({"metadata.rack": 7, "metadata.site": null, "deviceInfo.description": "at the gate"});
+    let (status, shown) = face.put(DEVICE, &body).await;
+    assert_eq!(status, StatusCode::OK, "{shown}");
+    assert_eq!(shown["metadata"], json!({"rack": 7}), "null takes it away");
+    let (_, request) = face
+        .get(&format!("/mgmt/requests/{}", shown["reqId"].as_str().unwrap()))
+        .await;
+    let names: Vec<&Value> = request["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["metadata.rack", "metadata.site", "deviceInfo.description"]);
+    face.answer(&shown["reqId"], 204).await;
+    let (_, now) = face.get(DEVICE).await;
+    assert_eq!(
+        (&now["metadata"], &now["deviceInfo"]),
+        (
+            &json!({"rack": 7}),
+            &json!({"fwVersion": "1.2", "description": "at the gate"})
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_put_of_a_location_answers_it_with_its_times_and_says_who_wrote_it() {
     let face = Face::start().await;
     face.manage(&gw());
@@ -131,6 +160,13 @@ async fn a_put_that_makes_no_sense_says_what_is_wrong() {
         (DEVICE, &large, 400, "at most 131072"),
         (DEVICE, "{\"metadata\": 5}", 400, "metadata: must be an object"),
         (DEVICE, "{\"metdata\": {}}", 400, "metdata: cannot be written here"),
+        (
+            DEVICE,
+            "{\"location.latitude\": 1}",
+            400,
+            "location.latitude: cannot be written here",
+        ),
+        (DEVICE, "{\"metadata.a.b\": 1}", 400, "metadata.a.b: is too deep"),
         (
             DEVICE,
             "{\"status\": {\"alert\": true}}",

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use iotdm::protocol::diagnostics::LogEntry;
 use iotdm::protocol::model::FieldValue;
 use iotdm::protocol::{Address, Device, ReqId, ToService};
-use iotdm::service::brain::{Action, Effect, Event, NewRequest, PublishId, RequestStep, Service, StatusRow, Write};
+use iotdm::service::brain::{
+    Action, Change, Diagnose, Diagnosis, Effect, Event, NewRequest, PublishId, RequestStep, Service, StatusRow, Write,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -29,6 +32,10 @@ pub enum Act {
     Write(usize, u8),
     /// An operator observes a field of a device.
     Observe(usize, usize),
+    /// An operator changes logs or error codes of a device.
+    Diagnose(usize, u8),
+    /// An operator has a device forgotten.
+    Forget(usize),
     Cancel(usize),
     Delete(usize),
     Published(u64),
@@ -78,6 +85,8 @@ pub fn acts(count: usize) -> impl Strategy<Value = Vec<Act>> {
             .prop_map(|(action, who, timeout, described, overrides)| Act::Create(action, who, timeout, described, overrides)),
         2 => (0..3usize, any::<u8>()).prop_map(|(who, n)| Act::Write(who, n)),
         2 => (0..3usize, 0..FIELDS.len()).prop_map(|(who, field)| Act::Observe(who, field)),
+        1 => (0..3usize, any::<u8>()).prop_map(|(who, n)| Act::Diagnose(who, n)),
+        1 => (0..3usize).prop_map(Act::Forget),
         1 => (0..8usize).prop_map(Act::Cancel),
         1 => (0..8usize).prop_map(Act::Delete),
         3 => (0..40u64).prop_map(Act::Published),
@@ -232,10 +241,12 @@ fn act_out(scene: &mut Scene, act: &Act) {
             let _ = scene.create(request);
         }
         Act::Write(who, n) => {
-            let value = match n % 4 {
+            let value = match n % 6 {
                 0 => ("location", json!({"latitude": n / 3, "longitude": 1})),
                 1 => ("deviceInfo", json!({"description": n.to_string()})),
                 2 => ("metadata", json!({"n": n})),
+                3 => ("metadata.n", json!(n)),
+                4 => ("metadata.n", json!(null)),
                 _ => ("metadata", json!(n)),
             };
             let step = scene.handle(Event::Write(Write {
@@ -249,6 +260,19 @@ fn act_out(scene: &mut Scene, act: &Act) {
             let replies = step.effects.iter().filter(|effect| matches!(effect, Effect::Reply(_)));
             assert_eq!(replies.count(), 1, "a call is answered once");
         }
+        Act::Diagnose(who, n) => {
+            let change = match n % 5 {
+                0 => Diagnosis::AddLog(LogEntry::parse("", json!({"message": "m", "severity": n % 3})).unwrap()),
+                1 => Diagnosis::DeleteLog(i64::from(*n)),
+                2 => Diagnosis::ClearLogs,
+                3 => Diagnosis::AddErrorCode(i64::from(*n), None),
+                _ => Diagnosis::ClearErrorCodes,
+            };
+            let device = devices[*who].clone();
+            let step = scene.handle(Event::Diagnose(Diagnose { device, change }));
+            let replies = step.effects.iter().filter(|effect| matches!(effect, Effect::Reply(_)));
+            assert_eq!(replies.count(), 1, "a call is answered once");
+        }
         Act::Observe(who, field) => {
             let _ = scene.create(NewRequest {
                 action: "device/observe".into(),
@@ -256,6 +280,12 @@ fn act_out(scene: &mut Scene, act: &Act) {
                 parameters: vec![json!({"name": "field", "value": FIELDS[*field]})],
                 ..NewRequest::default()
             });
+        }
+        Act::Forget(who) => {
+            let device = devices[*who].clone();
+            let step = scene.handle(Event::Forget { device });
+            let replies = step.effects.iter().filter(|effect| matches!(effect, Effect::Reply(_)));
+            assert_eq!(replies.count(), 1, "a call is answered once");
         }
         Act::Cancel(which) => {
             let id = request_id(&scene.service, *which);
@@ -314,8 +344,10 @@ proptest! {
         // What the changes say is what the brain knows.
         let mut replayed = std::collections::BTreeMap::new();
         for change in &scene.changes {
-            if let iotdm::service::brain::Change::PutDevice(row) = change {
-                replayed.insert(row.device.clone(), (**row).clone());
+            match change {
+                Change::PutDevice(row) => drop(replayed.insert(row.device.clone(), (**row).clone())),
+                Change::DeleteDevice(device) => drop(replayed.remove(device)),
+                _ => {}
             }
         }
         let devices = scene.service.rows().devices;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use iotdm::protocol::{ReqId, ToService};
-use iotdm::service::brain::{Change, ErrorCodeRow, Event, LogRow, RequestStep, Rows, Service, Status};
+use iotdm::service::brain::{Change, ErrorCodeRow, Event, LogRow, NewRequest, RequestStep, Rows, Service, Status};
 use iotdm::service::registry::{MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES, Registry, RegistryError};
 use proptest::prelude::*;
 use serde_json::json;
@@ -66,6 +68,11 @@ fn a_brain_restored_from_the_registry_equals_the_brain_before() {
                 let value = json!({"state": 0, "updateStatus": 3});
                 let d = json!({"fields": [{"field": "mgmt.firmware", "value": value}]});
                 scene.say(&row.device, ToService::Notify, json!({"d": d}));
+                let data = json!({"firmware": "download", "updateStatus": 3, "reqId": row.initiated.as_ref().unwrap().as_str()});
+                let data = STANDARD.encode(data.to_string());
+                let d = json!({"message": "the network is gone", "severity": 2, "data": data});
+                scene.say(&row.device, ToService::AddLog, json!({"d": d}));
+                assert!(scene.service.rows().statuses.iter().any(|row| row.reason.is_some()));
             }
             rc => drop(scene.respond(&row.device, &row.req_id, rc, "")),
         }
@@ -119,6 +126,74 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn what_a_notify_or_manage_is_answered_200_for_can_be_read_again(
+        attribute in prop::sample::select(vec!["metadata", "deviceInfo", "mgmt.firmware", "location"]),
+        segments in prop_oneof![0..12usize, 100..140usize],
+        levels in prop_oneof![0..12usize, 100..124usize],
+        bytes in prop_oneof![0..20usize, 60_000..70_000usize],
+        lists in any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut registry, rows) = open(&folder);
+        let mut scene = Scene::restored(rows);
+        let supports = json!({"deviceActions": true});
+        scene.say(&gw(), ToService::Manage, json!({"d": {"supports": supports}, "reqId": "m"}));
+        let fields = ["metadata", "deviceInfo", "mgmt.firmware", "location"];
+        let (_, sent) = scene.create(NewRequest {
+            action: "device/observe".into(),
+            devices: vec![gw()],
+            parameters: fields.iter().map(|field| json!({"name": "field", "value": field})).collect(),
+            ..NewRequest::default()
+        });
+        let req_id = ReqId::new(sent[0].2["reqId"].as_str().unwrap()).unwrap();
+        scene.respond(&gw(), &req_id, 200, "");
+        let value = (0..levels).fold(json!("x".repeat(bytes)), |value, _| match lists {
+            true => json!([value]),
+            false => json!({"a": value}),
+        });
+        let field = format!("{attribute}{}", ".a".repeat(segments));
+        for (req_id, kind, d) in [
+            ("1", ToService::Notify, json!({"fields": [{"field": field, "value": value}]})),
+            ("2", ToService::Manage, json!({"metadata": {"a": value}})),
+            ("3", ToService::Manage, json!({"deviceInfo": {"a": value}})),
+        ] {
+            let before = scene.service.rows();
+            let said = scene.say(&gw(), kind, json!({"d": d, "reqId": req_id}));
+            if said.rc().0 != 200 {
+                prop_assert_eq!(scene.service.rows(), before);
+            }
+        }
+        registry.commit(&scene.changes).unwrap();
+        drop(registry);
+        prop_assert_eq!(open(&folder).1, scene.service.rows());
+    }
+}
+
+#[test]
+fn with_a_device_go_its_logs_and_error_codes_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, rows) = open(&folder);
+    let mut scene = Scene::restored(rows);
+    let other = device("edge/gw-2");
+    for device in [&gw(), &other] {
+        scene.manage(device, "m");
+        scene.say(device, ToService::AddLog, json!({"d": {"message": "x", "severity": 2}}));
+        scene.say(device, ToService::AddErrorCode, json!({"d": {"errorCode": 7}}));
+    }
+    scene.handle(Event::Forget { device: gw() });
+    registry.commit(&scene.changes).unwrap();
+    assert_eq!(open(&folder).1, scene.service.rows());
+    assert_eq!(scene.service.device_count(), 1);
+    for (device, kept) in [(gw(), 0), (other, 1)] {
+        assert_eq!(registry.logs_after(&device, 0, START_MS).unwrap().len(), kept);
+        assert_eq!(registry.error_codes(&device).unwrap().len(), kept);
+    }
+}
+
 #[test]
 fn a_commit_writes_all_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,10 +217,10 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let path = folder.path().join("registry.sqlite");
     drop(open(&folder));
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 4).unwrap();
+    connection.pragma_update(None, "user_version", 5).unwrap();
     drop(connection);
     let error = Registry::open(&path).unwrap_err();
-    assert!(matches!(error, RegistryError::Newer { found: 4, .. }));
+    assert!(matches!(error, RegistryError::Newer { found: 5, .. }));
     assert!(error.to_string().contains("newer iotdm"), "{error}");
 }
 
@@ -189,6 +264,11 @@ fn a_registry_of_schema_2_is_read_and_its_download_goes_on() {
     let (mut registry, rows) = open(&folder);
     assert_eq!((rows.devices.len(), rows.statuses.len()), (2, 4));
     assert!(rows.devices.iter().all(|row| !row.location_written));
+    let download = rows.statuses.last().unwrap();
+    assert_eq!(
+        (download.initiated.as_ref(), &download.reason),
+        (Some(&download.req_id), &None)
+    );
     let mut scene = Scene::restored(rows);
     let other = device("edge/gw-2");
     let id = scene.service.requests_after(3).next().unwrap().id.clone();
@@ -240,6 +320,40 @@ fn dia_05_logs_are_newest_first_and_pruned_at_500_kb() {
     assert!(registry.logs(&device("edge/other"), START_MS).unwrap().is_empty());
     registry.commit(&[Change::ClearLogs(gw())]).unwrap();
     assert!(registry.logs(&gw(), START_MS).unwrap().is_empty());
+}
+
+#[test]
+fn dia_05_a_log_is_read_and_deleted_by_its_number_which_is_never_given_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut registry, _) = open(&folder);
+    for (n, text) in ["a", "b", "c"].into_iter().enumerate() {
+        let at = START_MS + i64::try_from(n).unwrap();
+        registry.commit(&[log(text.into(), at, None)]).unwrap();
+    }
+    let logs = registry.logs(&gw(), START_MS).unwrap();
+    let (c, b, a) = (logs[0].clone(), logs[1].clone(), logs[2].clone());
+    assert_eq!(registry.log(&gw(), b.id, START_MS).unwrap(), Some(b.clone()));
+    assert_eq!(registry.log(&device("edge/other"), b.id, START_MS).unwrap(), None);
+    assert_eq!(
+        registry.log(&gw(), b.id, START_MS + MAX_LOG_AGE_MS + 2).unwrap(),
+        None,
+        "too old"
+    );
+    assert_eq!(
+        registry.logs_after(&gw(), a.id, START_MS).unwrap(),
+        [c.clone(), b.clone()]
+    );
+    assert_eq!(registry.logs_after(&gw(), c.id, START_MS).unwrap(), []);
+    let delete = |device, id| Change::DeleteLog(device, id);
+    registry
+        .commit(&[delete(gw(), b.id), delete(device("edge/other"), a.id)])
+        .unwrap();
+    assert_eq!(registry.logs(&gw(), START_MS).unwrap(), [c.clone(), a]);
+    registry.commit(&[Change::ClearLogs(gw())]).unwrap();
+    drop(registry);
+    let (mut registry, _) = open(&folder);
+    registry.commit(&[log("d".into(), START_MS, None)]).unwrap();
+    assert_eq!(registry.logs_after(&gw(), c.id, START_MS).unwrap().len(), 1);
 }
 
 #[test]

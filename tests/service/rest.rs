@@ -421,38 +421,27 @@ async fn a_device_is_shown_with_what_it_said_of_itself_and_mgmt_only_while_manag
 }
 
 #[tokio::test]
-async fn dia_05_logs_and_error_codes_are_read_newest_first_and_gone_when_cleared() {
+async fn a_device_is_forgotten_unless_something_is_asked_of_it() {
     let face = Face::start().await;
-    for (n, text) in ["first", "second"].into_iter().enumerate() {
-        let d = json!({"message": text, "severity": n, "timestamp": "2024-05-01T10:00:00Z", "data": "aGk="});
-        face.say(&gw(), ToService::AddLog, json!({"d": d, "reqId": text}));
-        face.say(
-            &gw(),
-            ToService::AddErrorCode,
-            json!({"d": {"errorCode": n}, "reqId": text}),
-        );
-    }
-    let path = "/device/types/edge/devices/gw-1/diag";
-    let (_, logs) = face.get(&format!("{path}/logs")).await;
+    let path = "/device/types/edge/devices/gw-1";
+    let (status, answer) = face.call(Method::DELETE, path, None).await;
+    assert_eq!(status, 404, "{answer}");
+    face.manage(&gw());
+    let id = face.reboot(&gw()).await;
+    let (status, answer) = face.call(Method::DELETE, path, None).await;
+    assert_eq!(status, 409);
+    assert!(message(&answer).contains(&id), "{answer}");
+    face.post(&format!("/mgmt/requests/{id}/cancel"), &json!({})).await;
+    assert_eq!(face.call(Method::DELETE, path, None).await.0, 204);
+    assert_eq!(face.get(path).await.0, 404);
+    assert_eq!(face.get("/bulk/devices").await.1["results"], json!([]));
+    let (status, rows) = face.get(&format!("/mgmt/requests/{id}/deviceStatus")).await;
     assert_eq!(
-        (&logs[0]["message"], &logs[1]["message"]),
-        (&json!("second"), &json!("first"))
+        (status, rows["results"].as_array().map(Vec::len)),
+        (StatusCode::OK, Some(1))
     );
-    let mut first = logs[1].clone();
-    assert!(first.as_object_mut().unwrap().remove("id").unwrap().is_string());
-    assert_eq!(
-        first,
-        json!({"typeId": "edge", "deviceId": "gw-1", "message": "first", "severity": 0, "data": "aGk=",
-            "timestamp": "2024-05-01T10:00:00Z"})
-    );
-    let (_, codes) = face.get(&format!("{path}/errorCodes")).await;
-    assert_eq!((&codes[0]["errorCode"], &codes[1]["errorCode"]), (&json!(1), &json!(0)));
-    assert!(codes[0]["timestamp"].is_string());
-    face.say(&gw(), ToService::ClearLogs, json!({"reqId": "c"}));
-    face.say(&gw(), ToService::ClearErrorCodes, json!({"reqId": "c"}));
-    for tail in ["logs", "errorCodes"] {
-        assert_eq!(face.get(&format!("{path}/{tail}")).await.1, json!([]));
-    }
+    face.manage(&gw());
+    assert_eq!(face.get(path).await.0, 200);
 }
 
 #[tokio::test]

@@ -42,7 +42,10 @@ enum Written {
 /// Whether another image is described, by the service or by somebody on the device.
 fn is_description(event: &Event) -> bool {
     match event {
-        Event::Message(message) => message.topic.ends_with("device/update"),
+        Event::Message(message) => {
+            let about_firmware = || String::from_utf8_lossy(&message.payload).contains("mgmt.firmware");
+            message.topic.ends_with("device/update") && about_firmware()
+        }
         Event::InstallFile(..) => true,
         _ => false,
     }
@@ -57,14 +60,16 @@ impl World {
         if !self.has_agent() {
             return note!(self, "the agent of this image does not start");
         }
+        self.read_facts();
         let newer = self.device.host.image().newer;
-        let (durable, owed, from_newer) = self.device.disk.read(newer);
+        let (durable, owed, from_newer) = self.device.disk.read(self.now, newer);
         if from_newer {
             self.counts.add(Thing::NewerState);
         }
         note!(self, "the agent starts in boot {}", self.device.boot);
         let agent = Agent::new(self.device.settings.clone(), durable, owed, self.random.bytes());
-        self.truth.owed.retain(|id, _| self.device.disk.holds(*id));
+        let disk = &self.device.disk;
+        self.truth.owed.retain(|id, req_id| disk.holds_with(*id, req_id));
         self.client_starts(Who::Agent);
         self.device.process = Some(Process {
             agent,
@@ -76,6 +81,8 @@ impl World {
             commands: BTreeSet::new(),
         });
         self.agent_handles(Event::Started, None);
+        let run = self.clients[Who::Agent as usize].run;
+        self.journal_is_opened(run);
         if self.device.firmware().reboot == WhenToReboot::Window {
             let window = self.device.window;
             self.agent_handles(Event::Window(window), None);
@@ -94,15 +101,23 @@ impl World {
     pub fn agent_is_told(&mut self, told: Told) {
         match told {
             Told::Connected { session_present } => self.agent_handles(Event::Connected { session_present }, None),
-            Told::Subscribed { .. } => self.agent_handles(Event::Subscribed, None),
+            Told::Subscribed { .. } => {
+                self.location_subscribed();
+                self.agent_handles(Event::Subscribed, None);
+            }
             Told::Disconnected => {
                 self.nothing_is_held();
+                self.location_disconnected();
                 self.agent_handles(Event::Disconnected, None);
             }
             Told::Published(id) => self.agent_publish_ended(Event::Published(PublishId(id)), id),
-            Told::NotPublished(id) => self.agent_publish_ended(Event::NotPublished(PublishId(id)), id),
+            Told::NotPublished(id) => {
+                self.location_not_published(id);
+                self.agent_publish_ended(Event::NotPublished(PublishId(id)), id);
+            }
             Told::Message { message, dup, token } => {
                 self.request_arrives(&message);
+                self.model_arrives(&message);
                 let event = Event::Message(Message {
                     topic: message.topic.to_string(),
                     payload: message.payload.to_vec(),
@@ -156,6 +171,8 @@ impl World {
         let run = process.run;
         let now = self.device.now(self.now);
         let mut step = process.agent.handle(now, &event, Says::Works);
+        let mut refused = false;
+        let write = self.write_of(&event);
         self.describe(&event, &step);
         self.count_steps();
         let critical = is_critical(&event, &step);
@@ -170,6 +187,7 @@ impl World {
                 step = process.agent.handle(now, &event, Says::Refuses(FULL));
                 assert!(step.commit.is_none(), "a step for a disk that refuses writes nothing");
                 note!(self, "  the disk refuses");
+                refused = true;
                 if let Written::Died = self.write(&step, &event, critical) {
                     return;
                 }
@@ -182,6 +200,7 @@ impl World {
             self.firmware_committed(&before, durable, is_description(&event));
             self.written(&step);
         }
+        self.model_committed(&before, &step, &event, write, refused);
         if !self.has_agent() {
             return self.agent_is_killed();
         }
@@ -205,10 +224,10 @@ impl World {
 
     fn write(&mut self, step: &Step, event: &Event, critical: bool) -> Written {
         for (id, record) in &step.owe {
-            if !self.device.disk.append(self.now, *id, record) {
+            if !(self.device.disk).append(self.now, *id, record, step.commit.is_some()) {
                 return self.take_back(step);
             }
-            self.owed(*id, event);
+            self.owed(*id, event, record);
         }
         if self.dies(Point::Commit, critical) {
             return Written::Died;
@@ -254,7 +273,10 @@ impl World {
                 let waiting = process.publishes.len();
                 assert!(waiting <= 10, "{waiting} publishes wait for their acknowledgement");
                 let message = self.message(&topic, &payload);
+                note!(self, "  says {} {topic} {}", id.0, String::from_utf8_lossy(&payload));
                 self.check_published(&message);
+                self.diagnostic_published(&message);
+                self.check_location(id.0, &message);
                 self.publish(Who::Agent, id.0, message);
             }
             After::Effect(Effect::Settle(id)) => {
@@ -265,15 +287,20 @@ impl World {
             After::Effect(Effect::Reply(command, _)) => {
                 assert!(process.commands.remove(&command), "a command has one reply");
             }
-            After::Effect(Effect::Say(say)) => note!(self, "  log: {}", say.text),
+            After::Effect(Effect::Say(say)) => {
+                note!(self, "  log: {}", say.text);
+                self.check_said(&say.text);
+            }
             After::Effect(Effect::Survey(op, purpose)) => self.survey_begins(op, purpose),
             After::Effect(Effect::Watch(watch)) => self.watch_begins(watch),
             After::Effect(Effect::Marker(marker)) => self.marker_is_written(marker),
             After::Effect(Effect::Discard) => self.device.host.file = None,
             After::Effect(Effect::SurveyReset(op)) => self.reset_survey_begins(op),
+            After::Effect(Effect::FollowReset { op, limit }) => self.reset_is_followed(op, limit),
             After::Effect(Effect::ReadResetReport(op)) => self.report_is_wanted(op),
             After::Effect(Effect::DiscardResetReport) => self.report_is_discarded(),
             After::Effect(Effect::WithdrawReset) => self.wish_is_withdrawn(),
+            After::Effect(Effect::JournalTaken(batch)) => self.device.journal.taken = batch,
             After::Reset(op) => self.reset_begins(op),
             After::Download(op, image) => self.download_begins(op, image),
             After::Install { op, image, transaction } => self.install_begins(op, image, transaction),

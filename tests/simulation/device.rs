@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::faults::Plan;
 use crate::host::Host;
 use crate::logind::Logind;
+use crate::model::{Whereabouts, first_settings};
 use crate::random::Random;
 use crate::world::{Happening, World};
 
@@ -36,13 +37,16 @@ pub struct Device {
     /// The time of day at which an update may reboot.
     pub window: bool,
     pub process: Option<Process>,
+    pub journal: crate::journal::Journal,
     pub settings: Settings,
+    /// Where it really is.
+    pub whereabouts: Whereabouts,
 }
 
 impl Device {
     pub fn new(random: &mut Random, plan: &Plan) -> Self {
         let uptime = random.pick(&[20, 120, 500, 1200, 100_000]) * 1000;
-        Device {
+        let mut device = Device {
             up: true,
             boot: 1,
             boot_at: -uptime,
@@ -53,7 +57,10 @@ impl Device {
             host: Host::new(random),
             window: false,
             process: None,
+            journal: crate::journal::Journal::default(),
             settings: Settings {
+                identity: format!("g:acme:{}", DEVICE.replace('/', ":")),
+                service: "mqtts://service.example.com:8883".to_owned(),
                 address: Address::Device(DEVICE.parse().expect("a name")),
                 lifetime: random.pick(&[0, 3600, 7200, 86_400]),
                 metadata: None,
@@ -61,12 +68,16 @@ impl Device {
                 configured_info: DeviceInfo::default(),
                 location: None,
                 tracking: None,
+                diagnostics: crate::journal::settings(random, plan),
                 reboot_enabled: true,
                 reset_enabled: true,
                 firmware: firmware_settings(random, plan),
                 boot_id: "boot-1".into(),
             },
-        }
+            whereabouts: Whereabouts::default(),
+        };
+        first_settings(&mut device.settings, random, plan);
+        device
     }
 
     /// Milliseconds since this boot's kernel started.

@@ -14,8 +14,15 @@ const SYNC_EVERY: u64 = 1000;
 
 #[derive(Debug, Clone)]
 enum Change {
-    Append(OweId, Vec<u8>),
+    Append(OweId, Record),
     Remove(OweId),
+}
+
+/// What is owed, and the generation of the state that it came with, 0 without one.
+#[derive(Debug, Clone)]
+struct Record {
+    bytes: Vec<u8>,
+    generation: u64,
 }
 
 /// What it does not take.
@@ -34,9 +41,11 @@ pub struct Disk {
     refuses: Refuses,
     /// The state file. It is made into bytes when somebody reads it.
     pub durable: Rc<Durable>,
+    /// How often it was written.
+    generation: u64,
     /// The agent is a newer one.
     newer: bool,
-    synced: BTreeMap<OweId, Vec<u8>>,
+    synced: BTreeMap<OweId, Record>,
     /// Written by the process, with the time; not on the medium yet.
     unsynced: Vec<(u64, Change)>,
     /// Removals that the full disk refused; the process makes up for them.
@@ -49,7 +58,7 @@ impl Disk {
     }
 
     /// The outbox as the process sees it.
-    fn outbox(&self) -> BTreeMap<OweId, Vec<u8>> {
+    fn outbox(&self) -> BTreeMap<OweId, Record> {
         let mut outbox = self.synced.clone();
         for (_, change) in &self.unsynced {
             apply(&mut outbox, change);
@@ -66,20 +75,37 @@ impl Disk {
         last.unwrap_or_else(|| self.synced.contains_key(&id))
     }
 
+    /// Whether the record of this id is there and has these words in it. After a power cut that forgot a removal, an id may
+    /// be an older record's again.
+    pub fn holds_with(&self, id: OweId, words: &str) -> bool {
+        let last = self.unsynced.iter().rev().find_map(|(_, change)| match change {
+            Change::Append(of, record) if *of == id => Some(Some(record)),
+            Change::Remove(of) if *of == id => Some(None),
+            _ => None,
+        });
+        let record = last.unwrap_or_else(|| self.synced.get(&id));
+        record.is_some_and(|record| String::from_utf8_lossy(&record.bytes).contains(words))
+    }
+
     pub fn outbox_is_empty(&self) -> bool {
         self.outbox().is_empty()
     }
 
     /// False when the disk refuses. A record that is there already stays as it is, and must be the same.
-    pub fn append(&mut self, now: u64, id: OweId, record: &[u8]) -> bool {
+    /// `commits`: a state follows, and without it the record does not count.
+    pub fn append(&mut self, now: u64, id: OweId, bytes: &[u8], commits: bool) -> bool {
         if self.holds(id) {
-            assert_eq!(self.outbox()[&id], record, "the record on the disk is another one");
+            assert_eq!(self.outbox()[&id].bytes, bytes, "the record on the disk is another one");
             return true;
         }
         if self.refuses == Refuses::Everything {
             return false;
         }
-        self.unsynced.push((now, Change::Append(id, record.to_vec())));
+        let record = Record {
+            bytes: bytes.to_vec(),
+            generation: if commits { self.generation + 1 } else { 0 },
+        };
+        self.unsynced.push((now, Change::Append(id, record)));
         true
     }
 
@@ -118,6 +144,7 @@ impl Disk {
             "what a newer agent wrote is gone"
         );
         self.durable = Rc::new(durable.clone());
+        self.generation += 1;
         true
     }
 
@@ -142,7 +169,7 @@ impl Disk {
     }
 
     /// What an agent finds that starts, and whether an older one finds what a newer one has written.
-    pub fn read(&mut self, newer: bool) -> (Durable, Vec<(OweId, Vec<u8>)>, bool) {
+    pub fn read(&mut self, now: u64, newer: bool) -> (Durable, Vec<(OweId, Vec<u8>)>, bool) {
         let state = self.durable.to_json();
         let mut durable = Durable::from_json(&state).expect("what was written can be read");
         assert_eq!(durable, *self.durable, "what was written is what is read");
@@ -151,7 +178,16 @@ impl Disk {
             self.durable = Rc::new(durable.clone());
         }
         let older = !newer && durable.extra.contains_key(NEWER);
-        (durable, self.outbox().into_iter().collect(), older)
+        let mut owed = Vec::new();
+        for (id, record) in self.outbox() {
+            if record.generation <= self.generation {
+                owed.push((id, record.bytes));
+            } else {
+                // gone for good before a state of its generation comes
+                self.unsynced.push((now, Change::Remove(id)));
+            }
+        }
+        (durable, owed, older)
     }
 }
 
@@ -164,6 +200,7 @@ fn more(state: &[u8]) -> Vec<u8> {
     state[NEWER] = true.into();
     for place in [
         "/firmware",
+        "/written",
         "/exclusive/update",
         "/exclusive/update/reboot",
         "/exclusive/reboot",
@@ -173,7 +210,7 @@ fn more(state: &[u8]) -> Vec<u8> {
             object.insert(NEWER.to_owned(), true.into());
         }
     }
-    for list in ["/observed", "/handled"] {
+    for list in ["/observed", "/handled", "/others"] {
         for item in state
             .pointer_mut(list)
             .and_then(Value::as_array_mut)
@@ -186,7 +223,7 @@ fn more(state: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&state).expect("it was read")
 }
 
-fn apply(outbox: &mut BTreeMap<OweId, Vec<u8>>, change: &Change) {
+fn apply(outbox: &mut BTreeMap<OweId, Record>, change: &Change) {
     match change {
         Change::Append(id, record) => drop(outbox.insert(*id, record.clone())),
         Change::Remove(id) => drop(outbox.remove(id)),

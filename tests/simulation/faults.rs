@@ -67,12 +67,18 @@ pub struct Plan {
     pub stubborn: bool,
     /// Somebody boots another system once in so many boots.
     pub rescue: u64,
+    /// Somebody writes, edits and observes the device model.
+    pub model: bool,
+    /// The host may have a receiver.
+    pub receiver: bool,
     /// A good image has to arrive in the end.
     pub last_push: bool,
     /// Four plain reboots come after that.
     pub plain_reboots: bool,
     /// How often each kind of fault is drawn.
     weights: [u64; KINDS],
+    /// The journal is told, and units fail.
+    pub diagnostics: bool,
     /// The operator asks again and again.
     eager: bool,
 }
@@ -147,10 +153,13 @@ impl Plan {
             mark_fails: random.pick(&[0, 0, 2, 4]),
             stubborn: random.one_in(16),
             rescue: random.pick(&[0, 0, 0, 0, 4]),
+            model: random.one_in(5),
+            receiver: random.one_in(2),
             last_push: random.one_in(4),
             plain_reboots: random.one_in(8),
             weights,
             eager: random.one_in(8),
+            diagnostics: random.one_in(10),
         }
     }
 }
@@ -177,6 +186,7 @@ impl World {
             self.plan.length
         };
         self.plan_campaign(start, length);
+        self.plan_model(start, length);
         if self.plan.firmware {
             if self.device.firmware().reboot == WhenToReboot::Window {
                 self.at(start, Happening::WindowTurns);
@@ -185,6 +195,9 @@ impl World {
             if !self.device.marks_good() {
                 self.at(start, Happening::IntegratorMarks { boot: 1 });
             }
+        }
+        if self.plan.diagnostics {
+            self.at(start, Happening::Journal(crate::journal::Doing::Grows));
         }
         self.at(start + length, Happening::FaultsEnd);
     }
@@ -281,13 +294,20 @@ impl World {
             Fault::Unmanage => {
                 self.counts.add(Thing::Unmanaged);
                 self.truth.interrupted = true;
+                self.truth.located.forget();
                 self.agent_is_commanded(Event::Unmanage);
+                if self.random.one_in(3) {
+                    // It was a slip, and is taken back, often before the service has heard of it.
+                    let at = self.now + self.random.skewed(0, 5000);
+                    self.at(at, Happening::Fault(Fault::Rejoin));
+                }
             }
             Fault::Configured => {
                 let lifetime = self.random.pick(&[0, 3600, 86_400]);
                 let reboot_enabled = !self.random.one_in(3);
                 let reset_enabled = !self.random.one_in(3);
                 let supported = self.plan.firmware && !self.random.one_in(4);
+                self.truth.located.excuse();
                 self.agent_is_configured(|settings| {
                     settings.lifetime = lifetime;
                     settings.reboot_enabled = reboot_enabled;
@@ -296,9 +316,12 @@ impl World {
                 });
             }
             Fault::Rejoin => {
-                let managed = |wish| wish == Wish::Managed;
                 let process = self.device.process.as_ref();
-                if process.is_some_and(|process| !managed(process.agent.durable().wish)) {
+                let wish = process.map(|process| process.agent.durable().wish.clone());
+                if wish == Some(Wish::Unmanaging) {
+                    self.counts.add(Thing::TakenBack);
+                }
+                if wish.is_some_and(|wish| wish != Wish::Managed) {
                     self.agent_is_commanded(Event::Manage);
                 }
             }
@@ -332,6 +355,7 @@ impl World {
             4 => (ToDevice::Observe, format!(r#"{{"reqId":"raw-{number}"}}"#)),
             5 => (ToDevice::FactoryReset, format!(r#"{{"reqId":"raw-{number}"}}"#)),
             6 => {
+                self.truth.observation.broken = true;
                 let d = Request::Cancel(vec!["mgmt.firmware".into()]);
                 (d.kind(), format!(r#"{{"reqId":"raw-{number}"}}"#))
             }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use iotdm::protocol::Device;
 use iotdm::service::brain::{
-    AckToken, Action, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, RequestRow, RequestStep,
-    Rows, Service, Status, StatusRow,
+    AckToken, Action, Change, DeviceRow, Effect, Event, Incoming, NewRequest, Now, PublishId, Refusal, RefusalKind,
+    Reply, RequestRow, RequestStep, Rows, Service, Status, StatusRow,
 };
 
 use crate::broker::Who;
@@ -50,6 +50,17 @@ impl Operator {
             requests: self.requests.values().cloned().collect(),
             statuses: self.statuses.values().cloned().collect(),
         }
+    }
+
+    /// The device as the registry has it.
+    pub fn device(&self) -> Option<&DeviceRow> {
+        self.devices.values().next()
+    }
+
+    /// What an operator's observations are of, as far as the device has agreed.
+    pub fn observed(&self) -> Vec<String> {
+        let managed = self.devices.values().filter_map(|row| row.managed.as_ref());
+        managed.flat_map(|managed| managed.observed.iter().cloned()).collect()
     }
 
     /// Whether a request could be made now.
@@ -149,7 +160,17 @@ impl World {
                     self.publish(Who::Service, id.0, message);
                 }
                 Effect::Ack(token) => self.acknowledge(Who::Service, token.0),
-                Effect::Reply(reply) => note!(self, "operator: {reply:?}"),
+                Effect::Reply(reply) => {
+                    note!(self, "operator: {reply:?}");
+                    match reply {
+                        Ok(Reply::Written { id: None, .. }) => self.counts.add(Thing::WroteAlone),
+                        Err(Refusal {
+                            kind: RefusalKind::Conflict,
+                            ..
+                        }) => self.counts.add(Thing::Conflict),
+                        _ => {}
+                    }
+                }
                 Effect::Say(line) => note!(self, "service: {}", line.text),
             }
         }
@@ -158,7 +179,11 @@ impl World {
 
     fn service_commits(&mut self, change: Change) {
         match change {
-            Change::PutDevice(row) => drop(self.operator.devices.insert(row.device.clone(), *row)),
+            Change::PutDevice(row) => {
+                self.place_is_put(&row);
+                self.operator.devices.insert(row.device.clone(), *row);
+            }
+            Change::DeleteDevice(device) => drop(self.operator.devices.remove(&device)),
             Change::PutRequest(row) => drop(self.operator.requests.insert(row.number, row)),
             Change::PutStatus(row) => {
                 let key = (row.request, row.device.clone());
@@ -172,6 +197,7 @@ impl World {
                     match self.operator.initiated.get(&row.request).cloned() {
                         Some(req_id) if action.is_firmware() => self.check_firmware_status(&row, &req_id),
                         _ if action.is_firmware() => {}
+                        _ if matches!(action, Action::Update | Action::Observe) => self.check_attributes_status(&row),
                         _ => self.check_status(&row),
                     }
                 }
@@ -180,8 +206,13 @@ impl World {
                 self.operator.requests.remove(&number);
                 self.operator.statuses.retain(|(request, _), _| *request != number);
             }
-            Change::AddLog(entry) => self.log_received(&entry.message),
-            Change::ClearLogs(_) | Change::AddErrorCode(_) | Change::ClearErrorCodes(_) => {}
+            Change::AddLog(entry) => {
+                self.log_received(&entry.message);
+                self.diagnostic_log_received(&entry);
+            }
+            Change::AddErrorCode(row) => self.code_received(&row),
+            Change::ClearErrorCodes(_) => self.codes_cleared(),
+            Change::ClearLogs(_) | Change::DeleteLog(..) => {}
         }
     }
 

@@ -2,10 +2,14 @@
 
 mod answers;
 mod boots;
+mod diagnostics;
 mod firmware;
+mod located;
+mod model;
 mod observation;
 mod reset;
 mod settled;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,6 +99,9 @@ pub struct Truth {
     pub firmware: firmware::Firmware,
     pub observation: observation::Observation,
     pub reset: reset::Reset,
+    pub diagnostics: diagnostics::Diagnostics,
+    pub model: model::Model,
+    pub located: located::Located,
     /// What the agent was last told of the boot's health, and since when it is so.
     pub told_health: Option<(Verdict, u64)>,
     /// The boot in which somebody on the device said that the slot on trial is good.
@@ -235,8 +242,11 @@ impl World {
     }
 
     /// Answers that the outbox on the disk has now.
-    pub fn owed(&mut self, id: OweId, event: &Event) {
+    pub fn owed(&mut self, id: OweId, event: &Event, record: &[u8]) {
+        // A log entry that is owed again in the same step is none.
+        let response = String::from_utf8_lossy(record).contains(r#""kind":"response""#);
         if let Event::Message(message) = event
+            && response
             && let Some(req_id) = request_id(&message.payload)
         {
             self.truth.owed.insert(id, req_id);
@@ -341,6 +351,8 @@ impl World {
         self.device.disk.process_died();
         self.truth.held.clear();
         self.observation_died();
+        self.diagnostics_died();
+        self.model_died();
         let owed: BTreeSet<&String> = self.truth.owed.values().collect();
         for (req_id, request) in &mut self.truth.requests {
             let handled = request.handled_in.is_some();
@@ -361,7 +373,7 @@ impl World {
             let carried_out = request.handled_in.is_some();
             assert!(
                 carried_out || request.at_broker.is_some(),
-                "forgotten before the broker had it"
+                "forgotten before the broker had it: {id:?} {req_id} {request:?}"
             );
         }
     }

@@ -11,6 +11,7 @@ use crate::client::{Client, Told};
 use crate::counts::Counts;
 use crate::device::Device;
 use crate::faults::{Fault, Plan};
+use crate::model::Doing;
 use crate::random::Random;
 use crate::service::Operator;
 use crate::truth::Truth;
@@ -180,6 +181,9 @@ pub enum Happening {
     IntegratorMarks {
         boot: u32,
     },
+    Journal(crate::journal::Doing),
+    Model(Doing),
+    ReceiverLooks,
     WindowTurns,
     TechnicianLooks,
     OperatorPushes,
@@ -287,7 +291,7 @@ impl World {
             // A renewal that begins now would not be over at the end.
             let begins = matches!(
                 entry.happening,
-                Happening::AgentDeadline { .. } | Happening::WindowTurns
+                Happening::AgentDeadline { .. } | Happening::WindowTurns | Happening::ReceiverLooks
             );
             let too_late = end - self.now.min(end) < LAST_WORDS && begins;
             if !too_late {
@@ -354,6 +358,9 @@ impl World {
             Happening::FallBackActs { boot } => self.fall_back_acts(boot),
             Happening::ImageCrashes { boot } => self.image_crashes(boot),
             Happening::IntegratorMarks { boot } => self.integrator_marks(boot),
+            Happening::Journal(doing) => self.journal_does(doing),
+            Happening::Model(doing) => self.model_changes(doing),
+            Happening::ReceiverLooks => self.receiver_looks(),
             Happening::WindowTurns => self.window_turns(),
             Happening::TechnicianLooks => self.technician_looks(),
             Happening::OperatorPushes => self.operator_pushes(),

@@ -155,6 +155,10 @@ pub enum Answer {
     Units(Vec<String>),
     /// A property that is a list.
     Names(Vec<String>),
+    /// A property of bytes.
+    Bytes(Vec<u8>),
+    /// A unit's `Job`: the number, and the path.
+    Job(u32, String),
     /// A D-Bus error: name and text.
     Error(&'static str, &'static str),
     /// No reply at all.
@@ -330,7 +334,11 @@ pub async fn systemd1(bus: &PrivateBus) -> Scripted {
         .answer("Requires", Answer::Names(Vec::new()))
         .answer("BindsTo", Answer::Names(Vec::new()))
         .answer("Wants", Answer::Names(Vec::new()))
+        .answer("Environment", Answer::Names(Vec::new()))
+        .answer("StatusText", Answer::Text(String::new()))
+        .answer("InvocationID", Answer::Bytes(vec![1]))
         .answer("ListUnitsFiltered", Answer::Units(Vec::new()))
+        .answer("Job", Answer::Job(0, "/".to_owned()))
         .answer("Subscribe", Answer::Done)
         .answer("StartUnit", Answer::Path(JOB.to_owned()));
     service
@@ -408,6 +416,11 @@ async fn reply(connection: &Connection, call: &Message, answer: Option<Answer>, 
         Some(Answer::Number(n)) if property => connection.reply(&header, &variant(Variant::new(n))).await,
         Some(Answer::Number(n)) => connection.reply(&header, &n).await,
         Some(Answer::Names(names)) => connection.reply(&header, &variant(Variant::new(names))).await,
+        Some(Answer::Bytes(bytes)) => connection.reply(&header, &variant(Variant::new(bytes))).await,
+        Some(Answer::Job(id, path)) => {
+            let job = (id, OwnedObjectPath::try_from(path).unwrap());
+            connection.reply(&header, &variant(Variant::new(job))).await
+        }
         Some(Answer::Truth(b)) if property => connection.reply(&header, &variant(Variant::new(b))).await,
         Some(Answer::Truth(b)) => connection.reply(&header, &b).await,
         Some(Answer::Path(path)) => {

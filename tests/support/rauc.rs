@@ -101,6 +101,8 @@ pub struct Special<'a> {
     pub small_slots: Option<u32>,
     /// RAUC finds no program but these and itself.
     pub programs: Option<&'a [&'a str]>,
+    /// What RAUC runs in a shell after an installation.
+    pub post_install: Option<&'a str>,
 }
 
 /// A folder with RAUC's configuration, its slots `rootfs.0` (A) and `rootfs.1` (B), and its running service.
@@ -123,20 +125,16 @@ impl RaucHost {
             std::fs::create_dir(path(name)).unwrap();
         }
         let backend = path("backend");
-        // Written by a process of its own: a file that this one has open for writing cannot be run by its children.
-        let script = BACKEND.replace("BOOT", path("boot").to_str().unwrap());
-        let mut install = Command::new("install")
-            .args(["-m", "755", "/dev/stdin"])
-            .arg(&backend)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        std::io::Write::write_all(&mut install.stdin.take().unwrap(), script.as_bytes()).unwrap();
-        assert!(install.wait().unwrap().success());
+        program(&backend, &BACKEND.replace("BOOT", path("boot").to_str().unwrap()));
+        let handler = special.post_install.map(|text| {
+            let handler = path("post-install");
+            program(&handler, &format!("#!/bin/sh\n{text}\n"));
+            format!("post-install={}\n", handler.display())
+        });
         let slots = path("slots");
         let config = format!(
             "[system]\ncompatible={COMPATIBLE}\nbootloader=custom\nmountprefix={mount}\nstatusfile={status}\n{system}\n\
-             [handlers]\nbootloader-custom-backend={backend}\n\
+             [handlers]\nbootloader-custom-backend={backend}\n{handler}\
              [keyring]\npath={keyring}\n\
              [slot.rootfs.0]\ndevice={slots}/A.img\ntype=raw\nbootname=A\n\
              [slot.rootfs.1]\ndevice={slots}/B.img\ntype=raw\nbootname=B\n",
@@ -144,6 +142,7 @@ impl RaucHost {
             status = path("status").display(),
             system = special.system,
             backend = backend.display(),
+            handler = handler.unwrap_or_default(),
             keyring = keyring.display(),
             slots = slots.display(),
         );
@@ -244,6 +243,19 @@ impl RaucHost {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+/// Makes a program of this text. A process of its own writes it: a file that this one has open for writing cannot be run
+/// by its children.
+fn program(to: &Path, text: &str) {
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(to)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut install.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
 }
 
 impl Drop for RaucHost {

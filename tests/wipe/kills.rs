@@ -1,6 +1,6 @@
 //! The program is killed at each of its system calls (a stop is before or after one), and the next boot goes on.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::place::{ASKED, NEXT, Place, strings};
 const THIRD: &str = "cccccccccccccccccccccccccccccccc";
 
 /// Runs a command up to its `stop`th stop before or after a system call, and kills it there. False: it has ended before.
+/// What it has started goes on, and has ended, too, when this returns (a power cut would have ended it).
 #[expect(clippy::zombie_processes, reason = "who traces a process waits for it by its number")]
 fn killed(place: &Place, boot: &str, command: &str, stop: usize) -> bool {
     let mut child = place
@@ -25,9 +26,8 @@ fn killed(place: &Place, boot: &str, command: &str, stop: usize) -> bool {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
     let pid = Pid::from_raw(child.id().try_into().unwrap());
     let options = Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
     ptrace::seize(pid, options).unwrap();
@@ -47,6 +47,8 @@ fn killed(place: &Place, boot: &str, command: &str, stop: usize) -> bool {
                 waitpid(pid, None).unwrap(),
                 WaitStatus::Signaled(_, Signal::SIGKILL, _)
             ));
+            // all of them hold the other end
+            assert_eq!(output.read(&mut [0]).unwrap(), 0);
             return true;
         }
         match begun {
@@ -166,15 +168,11 @@ fn a_request_that_is_killed_anywhere_is_there_or_is_not() {
     );
 }
 
-/// One that is about to open the device is known by its name, one that is about to end by what it still has open.
-fn at_work_on(device: &str) -> bool {
-    let named = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        line.contains("mkfs.ext4") && line.contains(device)
-    });
+/// What one that is about to end still has open.
+fn is_open(device: &str) -> bool {
     let mut alone = std::fs::OpenOptions::new();
     alone.read(true).custom_flags(nix::libc::O_EXCL);
-    named || alone.open(device).is_err()
+    alone.open(device).is_err()
 }
 
 #[test]
@@ -189,10 +187,9 @@ fn a_partition_that_is_made_anew_keeps_its_name_wherever_that_is_killed() {
     loop {
         place.write("T/state/factory-reset", &format!("asked_in={ASKED}\n"));
         let alive = !killed(&place, NEXT, "format", stop);
-        // what it has started may still be at it; a power cut would have ended that, too
         let begun = Instant::now();
-        while at_work_on(&device) {
-            assert!(begun.elapsed() < Duration::from_secs(20));
+        while is_open(&device) {
+            assert!(begun.elapsed() < Duration::from_secs(60));
             std::thread::yield_now();
         }
         place.done(THIRD, "format");

@@ -2,6 +2,9 @@
 //! system call. Wants root, for mounting; every mount is in a namespace that ends with its test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/bus.rs"]
+mod bus;
+
 mod anew;
 mod kills;
 mod place;

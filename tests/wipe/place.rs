@@ -17,6 +17,8 @@ pub(super) struct Place {
     folder: tempfile::TempDir,
     /// Loop devices that nobody has mounted go with these.
     held: Vec<std::fs::File>,
+    /// Where the system bus is.
+    pub(super) bus: String,
 }
 
 impl Place {
@@ -39,6 +41,7 @@ impl Place {
             shell,
             folder,
             held: Vec::new(),
+            bus: "unix:path=/nonexistent/bus".to_owned(),
         };
         place.sh("mkdir T/data T/etc T/state T/bin T/m
              truncate -s 64M T/disk && mkfs.ext4 -q -b 4096 T/disk && mount -o loop T/disk T/data
@@ -140,15 +143,16 @@ impl Place {
         run.arg(command).arg("--config").arg(self.text("T/etc/config.toml"));
         run.env("STATE_DIRECTORY", self.text("T/state"))
             .env("IOTDM_BOOT_ID", boot)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus)
             .env("PATH", self.text("T/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
         run
     }
 
-    /// The same; it says that it is ready, and begins when it gets a line.
+    /// The same; it says that it is ready, and begins when it gets a line. It and all that it starts hold its output open.
     pub(super) fn waiting(&self, boot: &str, command: &str) -> Command {
         let begun = self.command(boot, command);
         let mut waiting = self.inside("sh");
-        waiting.args(["-c", "echo ready; read _; exec \"$@\" >/dev/null", "sh"]);
+        waiting.args(["-c", "echo ready; read _; exec \"$@\" 9>&1 >/dev/null", "sh"]);
         // behind the nsenter of its own
         waiting.args(begun.get_args().skip_while(|argument| *argument != "--").skip(1));
         waiting.envs(begun.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -171,6 +175,19 @@ impl Place {
         let output = self.run(boot, command);
         assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
         self.plain(&String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// What `iotdm-agent check` finds.
+    pub(super) fn check(&self) -> Vec<serde_json::Value> {
+        let mut check = self.inside(env!("CARGO_BIN_EXE_iotdm-agent"));
+        check
+            .args(["check", "--json", "--config"])
+            .arg(self.text("T/etc/config.toml"))
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus)
+            .env("RUNTIME_DIRECTORY", self.text("T/run"));
+        let output = check.output().unwrap();
+        let text = self.plain(&String::from_utf8_lossy(&output.stdout));
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
     /// Asked for in one boot, wiped in the next; all of it went well.

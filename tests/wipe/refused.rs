@@ -1,5 +1,6 @@
 //! What is refused, and that nothing happens then.
 
+use crate::bus::{Answer, PrivateBus, block_lock, login1, systemd1};
 use crate::place::{ASKED, NEXT, Place, strings};
 
 /// What the request, and the plan, say of a plan that nobody carries out.
@@ -234,7 +235,7 @@ fn a_wipe_that_brings_the_host_down_again_and_again_is_given_up() {
 }
 
 #[test]
-fn a_request_wants_a_wipe_that_is_enabled_and_a_reboot_that_is_refused_takes_it_back() {
+fn a_request_wants_a_wipe_that_is_enabled() {
     let place = Place::with("mount T/data\nwipe T/data/app\n", "mkdir T/data/app");
     place.tool(
         "systemctl",
@@ -246,22 +247,119 @@ fn a_request_wants_a_wipe_that_is_enabled_and_a_reboot_that_is_refused_takes_it_
         "{said}"
     );
     assert!(!place.has("T/state/factory-reset"));
+}
 
-    place.tool(
-        "systemctl",
-        "case $1 in is-enabled) ;; reboot) echo 'blocked by apt' >&2; exit 1 ;; esac",
+#[test]
+fn a_request_wants_units_that_are_not_masked() {
+    let place = Place::with("mount T/data\nwipe T/data/app\n", "mkdir T/data/app");
+    for unit in ["", "-reboot"] {
+        let unit = format!("iotdm-agent-factory-reset{unit}.service");
+        place.tool(
+            "systemctl",
+            &format!("[ \"$*\" != 'is-enabled {unit}' ] || {{ echo masked-runtime; exit 1; }}"),
+        );
+        let said = place.refused(ASKED, "request");
+        assert!(said.contains(&format!("systemctl unmask {unit}")), "{said}");
+        assert!(!place.has("T/state/factory-reset"));
+    }
+}
+
+#[tokio::test]
+async fn check_warns_of_a_mount_that_the_wipe_does_not_wait_for() {
+    let mut place = Place::with("mount T/data\nwipe T/data/app\n", "mkdir T/data/app");
+    place.sh(
+        "mkdir T/copy; mount -t tmpfs copy T/copy; cp -a /etc/. T/copy; mount --bind T/copy /etc
+         echo iotdm-agent:x:0:0::/:/bin/sh >>/etc/passwd; printf '[factory_reset]\nenabled = true\n' >>T/etc/config.toml",
     );
-    place.done(ASKED, "request");
-    assert!(place.has("T/state/factory-reset"));
-    let said = place.refused(ASKED, "reboot");
-    assert!(said.contains("blocked by apt"), "{said}");
-    assert!(!place.has("T/state/factory-reset"));
+    let bus = PrivateBus::start();
+    let systemd1 = systemd1(&bus).await;
+    let request = "iotdm-agent-factory-reset.service".to_owned();
+    systemd1
+        .answer("Requires", Answer::Names(vec![request]))
+        .answer("After", Answer::Names(vec!["local-fs.target".to_owned()]));
+    bus.address().clone_into(&mut place.bus);
+    let place = std::sync::Arc::new(place);
+    // what the warning says to do, if there is one
+    let warned = async |fstab: &str| {
+        place.write("/etc/fstab", &format!("LABEL=data T/data ext4 {fstab} 0 2\n"));
+        let place = std::sync::Arc::clone(&place);
+        let checked = tokio::task::spawn_blocking(move || place.check()).await.unwrap();
+        assert!(
+            checked.iter().any(|finding| finding["id"] == "factory-reset"),
+            "{checked:?}"
+        );
+        let found = checked
+            .into_iter()
+            .find(|finding| finding["id"] == "factory-reset-mounts")?;
+        assert_eq!(found["severity"], "warning");
+        let text = found["text"].as_str().unwrap();
+        assert!(text.contains("may find T/data not mounted"), "{text}");
+        let (_, unit) = found["hint"].as_str().unwrap().split_once("After=").unwrap();
+        Some(unit.to_owned())
+    };
+    assert_eq!(warned("noatime").await, None);
+    let told = "noatime,nofail,x-systemd.before=iotdm-agent-wipe.service";
+    assert_eq!(warned(told).await, None);
+    let unit = warned("noatime,nofail").await.expect("a warning");
+    assert!(unit.ends_with("-data.mount"), "{unit}");
+    systemd1.answer("After", Answer::Names(vec![unit]));
+    assert_eq!(warned("noatime,nofail").await, None);
+}
 
+/// A request whose reboot is refused; the bus is served meanwhile.
+async fn refused_to_reboot(place: Place, reason: &'static str) -> Place {
+    let asked = move || {
+        place.done(ASKED, "request");
+        assert!(place.has("T/state/factory-reset"));
+        let said = place.refused(ASKED, "reboot");
+        assert!(said.contains(reason), "{said}");
+        assert!(!place.has("T/state/factory-reset"));
+        place
+    };
+    tokio::task::spawn_blocking(asked).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_reboot_that_is_refused_takes_the_wish_back_and_a_lock_refuses_it_also_to_root() {
+    let place = Place::with("mount T/data\nwipe T/data/app\n", "mkdir T/data/app");
+    place.tool("systemctl", "[ $1 != reboot ] || touch T/rebooted");
+    let mut place = refused_to_reboot(place, "it cannot be seen who holds a lock on it").await;
+    let bus = PrivateBus::start();
+    let login1 = login1(&bus).await;
+    bus.address().clone_into(&mut place.bus);
+    let lock = block_lock("apt", "upgrading");
+    login1.answer("ListInhibitors", Answer::Locks(vec![lock]));
+    let place = refused_to_reboot(place, "blocked by apt (upgrading; uid 4711").await;
+    assert!(!place.has("T/rebooted"));
+
+    // one that is taken in between
+    login1.answer("ListInhibitors", Answer::Locks(Vec::new()));
+    place.tool("systemctl", "[ $1 != reboot ] || { echo 'inhibited' >&2; exit 1; }");
+    let mut place = refused_to_reboot(place, "inhibited").await;
     // the shutdown ends whoever has asked for it
     for reboots in ["exit 0", "kill $$"] {
         place.tool("systemctl", &format!("[ $1 != reboot ] || {{ {reboots}; }}"));
+        let rebooted = move || {
+            place.done(ASKED, "request");
+            place.done(ASKED, "reboot");
+            assert!(place.has("T/state/factory-reset"), "{reboots}");
+            place
+        };
+        place = tokio::task::spawn_blocking(rebooted).await.unwrap();
+    }
+}
+
+#[test]
+fn a_wish_is_taken_back_also_when_the_configuration_is_refused() {
+    let place = Place::with("mount T/data\nwipe T/data/app\n", "mkdir T/data/app");
+    for configuration in [None, Some("oops")] {
         place.done(ASKED, "request");
-        place.done(ASKED, "reboot");
-        assert!(place.has("T/state/factory-reset"), "{reboots}");
+        if let Some(text) = configuration {
+            place.write("T/etc/config.toml", text);
+        }
+        for _ in 0..2 {
+            assert!(place.done(ASKED, "withdraw").contains("no factory reset is asked for"));
+            assert!(!place.has("T/state/factory-reset"));
+        }
     }
 }

@@ -52,6 +52,20 @@ fn a_whole_partition_can_be_wiped_and_what_the_device_is_stays_under_whatever_na
 }
 
 #[test]
+fn the_key_that_opens_the_hosts_credentials_stays() {
+    let place = Place::with(
+        "mount T/data\nwipe T/data/lib\n",
+        "mkdir -p T/data/lib/systemd; echo key >T/data/lib/systemd/credential.secret; echo x >T/data/lib/systemd/x
+         mount --bind T/data/lib /var/lib",
+    );
+    place.reset();
+    assert_eq!(
+        place.sh("cd T/data/lib; find . -type f"),
+        "./systemd/credential.secret\n"
+    );
+}
+
+#[test]
 fn what_is_kept_stays_with_its_parents_and_nothing_else_does() {
     let place = Place::with(
         "mount T/data\nwipe T/data/app\nkeep T/data/app/deep/er/licence\nkeep T/data/app/folder\nkeep T/data/app/not-there\n",

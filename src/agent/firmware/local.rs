@@ -26,8 +26,15 @@ pub(in crate::agent) fn install_file(work: &mut Work<'_>, command: CommandId, na
         local: true,
         ..Record::default()
     };
-    if work.d.firmware.is(FirmwareState::Downloading) || work.v.firmware.waiting.is_some() {
+    if work.d.firmware.is(FirmwareState::Downloading) {
         return refuse(work, command, "a download is under way: wait for its end");
+    }
+    if work.v.firmware.waiting.is_some() {
+        return refuse(
+            work,
+            command,
+            "another firmware request is about to begin: try again in a minute",
+        );
     }
     if let Disk::Refuses(reason) = work.disk {
         return refuse(work, command, reason);
@@ -42,6 +49,7 @@ pub(in crate::agent) fn install_file(work: &mut Work<'_>, command: CommandId, na
         Topic::Update,
         format!("somebody on the device installs {name}"),
     );
+    work.v.firmware.trouble = None;
     let record = record.with(FirmwareState::Downloading, UpdateStatus::Success);
     observation::set_firmware(work, record, false);
     start_download(work);
@@ -93,7 +101,15 @@ pub(in crate::agent) fn roll_back_command(work: &mut Work<'_>, command: CommandI
         Some(update) if update.phase == Phase::Installing => {
             refuse(work, command, "firmware is being installed: wait until it is written");
         }
-        Some(_) => refuse(work, command, "the host is about to reboot already"),
+        Some(update) if update.reboot.is_some() => refuse(work, command, "the host is about to reboot already"),
+        Some(update) if update.phase == Phase::RollingBack => {
+            refuse(work, command, "the old firmware is on its way back already");
+        }
+        Some(_) => refuse(
+            work,
+            command,
+            "the outcome of the update is being established: try again in a minute",
+        ),
         None => refuse(work, command, "no firmware is on trial, and none waits for its reboot"),
     }
 }

@@ -15,12 +15,13 @@ mod update;
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 pub(super) use local::{confirm_command, install_file, roll_back_command};
 pub(super) use update::{
-    deadline, health, inhibitors_changed, installed, marked, reboot_failed, reboot_wanted, recover, waiting_for, window,
+    before_reboot, configured, deadline, health, inhibitors_changed, installed, is_unclear, marked, reboot_failed,
+    reboot_wanted, recover, service_answered, waiting_for, window,
 };
 
 use super::Disk;
@@ -71,7 +72,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             supported: Err("firmware updates are switched off in the device's configuration".into()),
-            mark_good: true,
+            mark_good: false,
             allow_http: false,
             reboot: WhenToReboot::Now,
             trial: Duration::from_secs(30 * 60),
@@ -123,6 +124,8 @@ pub struct Firmware {
     download: Option<OpId>,
     /// The image is to go as soon as the disk has that it is not needed any more.
     discard: bool,
+    /// What was said of the last request that was refused or failed, for those who ask; until the next one begins.
+    trouble: Option<String>,
     update: update::Running,
 }
 
@@ -145,6 +148,7 @@ pub(super) fn may_describe(work: &Work<'_>) -> Result<(), (Rc, String)> {
 
 /// This is to be installed, says the service.
 pub(super) fn describe(work: &mut Work<'_>, described: Record) {
+    work.v.firmware.trouble = None;
     let record = if described.same_image(&work.d.firmware) && work.d.firmware.is(FirmwareState::Downloaded) {
         // The image is there already.
         described.with(FirmwareState::Downloaded, UpdateStatus::Success)
@@ -272,6 +276,7 @@ fn refuse(work: &mut Work<'_>, operation: Operation, key: Option<Key>, req_id: O
         Operation::Update => "a firmware update",
     };
     let text = format!("{what} was asked for and refused: {reason}");
+    work.v.firmware.trouble = Some(text.clone());
     work.say(Level::Warning, operation.topic(), text);
     let (Some(key), Some(req_id)) = (key, req_id) else {
         return;
@@ -311,6 +316,9 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
         }
         Operation::Update => update::begin(work, survey, waiting.key.as_ref()).map_err(|reason| (Rc::INTERNAL, reason)),
     });
+    if begun.is_ok() {
+        work.v.firmware.trouble = None;
+    }
     match (begun, waiting.key, waiting.req_id) {
         (Ok(()), Some(key), Some(req_id)) => {
             let accepted = Answer::new(Rc::ACCEPTED, "");
@@ -331,10 +339,6 @@ pub(super) fn surveyed(work: &mut Work<'_>, op: OpId, found: &Result<Survey, Str
 /// Nobody waits for an acknowledgement on a connection that is gone: the request will be delivered again.
 pub(super) fn disconnected(work: &mut Work<'_>) {
     work.v.firmware.waiting.take_if(|waiting| !waiting.acks.is_empty());
-}
-
-pub(super) fn configured(work: &mut Work<'_>) {
-    update::configured(work);
 }
 
 fn begin_download(work: &mut Work<'_>) {
@@ -403,15 +407,40 @@ pub(super) fn due(work: &mut Work<'_>) {
     }
 }
 
-/// A failure, to the local log and to the service.
+/// A failure, to the local log and to the service. Its `data` says whose reason this is: `firmware` (`download` or
+/// `update`), `updateStatus` as it is notified, and `reqId`, that of the service's last request for it.
 fn tell(work: &mut Work<'_>, topic: Topic, text: &str) {
+    let (what, operation) = match topic {
+        Topic::Update => ("update", Operation::Update),
+        _ => ("download", Operation::Download),
+    };
+    let mut data = Map::new();
+    data.insert("firmware".into(), what.into());
+    data.insert("updateStatus".into(), work.d.firmware.update_status.into());
+    if let Some(request) = accepted(&work.d.handled, operation) {
+        data.insert("reqId".into(), request.req_id.as_str().into());
+    }
     let entry = LogEntry {
         message: text.to_owned(),
         severity: Severity::Error,
         timestamp: work.now.wall.and_then(timestamp::format),
-        data: None,
-        extra: serde_json::Map::new(),
+        data: Some(Value::Object(data).to_string().into_bytes()),
+        extra: Map::new(),
     };
     outbox::owe_log(work, &entry, false);
+    work.v.firmware.trouble = Some(text.to_owned());
     work.say(Level::Error, topic, text);
+}
+
+/// What was said of the last request that was refused or failed, since the agent started.
+pub(super) fn trouble(work: &Work<'_>) -> Option<String> {
+    work.v.firmware.trouble.clone()
+}
+
+/// The last request of this kind that was answered 202.
+fn accepted(handled: &[Handled], operation: Operation) -> Option<&Handled> {
+    handled.iter().rev().find(|handled| {
+        let rc = handled.answer.as_ref().map(|answer| answer.rc);
+        handled.key.op == operation.name() && rc == Some(Rc::ACCEPTED)
+    })
 }

@@ -3,7 +3,7 @@
 //! One table over what is on the disk (phase, boot ids) and what the host says (booted slot, RAUC's slot status). The
 //! kernel's boot id and RAUC's status are facts; what a process remembers of its own plans is not.
 
-use super::record::{Phase, Update};
+use super::record::{Failure, Phase, Update};
 use crate::agent::event::{Slot, Survey};
 
 /// So many boots of the new slot may be cut short, or refuse to be left, before the update is given up.
@@ -62,6 +62,12 @@ pub fn slots(survey: &Survey) -> Result<(&Slot, &Slot), String> {
     Ok((from, to))
 }
 
+/// Whether the boot loader takes the new slot next; `None`: it does not say.
+fn boots_next(update: &Update, survey: &Survey) -> Option<bool> {
+    let slot = survey.slots.iter().find(|slot| slot.name == update.to_slot);
+    slot.and_then(|slot| slot.boots_next)
+}
+
 /// Whether the slot was written to its end since the update began.
 fn written(update: &Update, survey: &Survey) -> bool {
     let slot = survey.slots.iter().find(|slot| slot.name == update.to_slot);
@@ -74,12 +80,28 @@ fn written(update: &Update, survey: &Survey) -> bool {
     })
 }
 
+/// RAUC has failed, and the host has not rebooted since. It may have come far enough for the new slot to boot next; and
+/// what is written by an installation that failed is not to boot even as the last resort.
+fn given_up(update: &Update, failure: &Failure, survey: &Survey) -> Outcome {
+    let next = boots_next(update, survey) == Some(true);
+    Outcome::Failed {
+        reason: failure.reason.clone(),
+        again: failure.again,
+        slots: match next || written(update, survey) {
+            true => Slots::TakeBack,
+            false => Slots::AsTheyAre,
+        },
+    }
+}
+
 /// The table. `boot_id` is this boot's.
 pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
     let booted = survey.booted.as_deref();
     let in_new = booted == Some(update.to_slot.as_str());
     let in_old = booted == Some(update.from_slot.as_str());
     let same_boot = update.boot_id == boot_id;
+    // What began in this boot goes on in it.
+    let begun = update.trial_boot.as_deref() == Some(boot_id);
     let to = &update.to_slot;
     let failed = |reason: String| Outcome::Failed {
         reason,
@@ -98,14 +120,35 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
         // RAUC does not even say which slot runs while it writes; and what is written boots next only when it is done.
         return Outcome::StillInstalling;
     }
+    let failure = update.failure.as_ref().filter(|_| update.phase == Phase::Installing);
+    if let Some(failure) = failure.filter(|_| same_boot) {
+        return given_up(update, failure, survey);
+    }
     if !in_new && !in_old {
         let runs = booted.unwrap_or("an unknown slot");
         return taken_back(format!(
             "the host came up in {runs}, neither the old slot nor the new one"
         ));
     }
+    if let Some(failure) = failure {
+        // The host rebooted before the boot loader was told.
+        return match in_new && written(update, survey) {
+            true => Outcome::Leave,
+            false => Outcome::Failed {
+                reason: failure.reason.clone(),
+                again: failure.again,
+                slots: match in_old {
+                    true => Slots::FellBack,
+                    false => Slots::AsTheyAre,
+                },
+            },
+        };
+    }
     match update.phase {
-        Phase::Installing if same_boot && written(update, survey) => Outcome::NotRebooted,
+        // Where the boot loader does not say what it boots next, what is written counts as what boots.
+        Phase::Installing if same_boot && written(update, survey) && boots_next(update, survey) != Some(false) => {
+            Outcome::NotRebooted
+        }
         Phase::Installing | Phase::Installed if in_new && same_boot => taken_back(format!(
             "slot {to} runs without a reboot: RAUC's idea of the booted slot has changed"
         )),
@@ -117,6 +160,11 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             slots: Slots::AsTheyAre,
         },
         Phase::Installing | Phase::Installed if in_new => Outcome::Trial,
+        Phase::Installing if same_boot && written(update, survey) => Outcome::Failed {
+            reason: format!("slot {to} was written, but RAUC was interrupted before the boot loader was told"),
+            again: true,
+            slots: Slots::AsTheyAre,
+        },
         Phase::Installing if written(update, survey) => failed(match &survey.fallback {
             Some(note) => note.clone(),
             None => format!(
@@ -136,9 +184,7 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             Some(note) => note.clone(),
             None => format!("slot {to} did not start: the boot loader fell back to the old one"),
         }),
-        Phase::Trial if in_new && (update.trial_boot.as_deref() == Some(boot_id) || update.boots < MAX_BOOTS) => {
-            Outcome::Trial
-        }
+        Phase::Trial if in_new && (begun || update.boots < MAX_BOOTS) => Outcome::Trial,
         Phase::Trial if in_new => Outcome::Leave,
         Phase::Trial => failed(match &survey.fallback {
             Some(note) => note.clone(),
@@ -150,7 +196,7 @@ pub fn decide(update: &Update, boot_id: &str, survey: &Survey) -> Outcome {
             again: true,
             slots: Slots::TakeBack,
         },
-        Phase::RollingBack if in_new && update.boots <= MAX_BOOTS => Outcome::Leave,
+        Phase::RollingBack if in_new && (begun || update.boots <= MAX_BOOTS) => Outcome::Leave,
         Phase::RollingBack => {
             let reason = update.reason.as_deref().unwrap_or("it did not prove itself");
             failed(match in_new {

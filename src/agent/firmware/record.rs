@@ -131,13 +131,13 @@ pub struct Update {
     /// The units that had failed before it began: their failure says nothing about the new slot.
     #[serde(default)]
     pub failed_before: Vec<String>,
-    /// Whether the service had answered in the boot that installs.
+    /// Whether the service was reached in the boot that installs.
     #[serde(default)]
     pub service_reached: bool,
-    /// The boot of the trial.
+    /// The boot of the trial, or of the way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_boot: Option<String>,
-    /// How many boots the trial, or the way back, has had.
+    /// How many boots the trial has had; once it is rolled back, how many the way back has had.
     #[serde(default)]
     pub boots: u32,
     /// Whether the service has answered in the trial's boot.
@@ -152,7 +152,33 @@ pub struct Update {
     /// How often RAUC was asked to write the slot.
     #[serde(default)]
     pub starts: u32,
+    /// RAUC said that it failed, and the boot loader may still have to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// What this version does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// How an installation failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `updateStatus`: see [`UpdateStatus`].
+    pub update_status: u8,
+    /// Why, in RAUC's words.
+    pub reason: String,
+    /// Whether the same image may be tried again.
+    #[serde(default)]
+    pub again: bool,
+}
+
+impl Update {
+    /// What the service is to read when this update fails.
+    pub(in crate::agent) fn failed_as(&self) -> UpdateStatus {
+        match self.failure.as_ref().map(|failure| failure.update_status) {
+            Some(2) => UpdateStatus::OutOfMemory,
+            Some(4) => UpdateStatus::VerificationFailed,
+            _ => UpdateStatus::UnsupportedImage,
+        }
+    }
 }

@@ -21,7 +21,7 @@ mod written;
 use serde_json::{Map, Value};
 
 pub use receiver::{Receiver, Whereabouts};
-pub(super) use receiver::{fix, no_fix, whereabouts};
+pub(super) use receiver::{fix, no_fix, not_asked, whereabouts};
 pub use report::{Located, LocationStatus};
 pub(super) use report::{answered, deadline, due, forget, not_published, publish_refused, send, status, subscribed};
 pub(super) use update::update;

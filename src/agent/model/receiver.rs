@@ -53,6 +53,13 @@ pub(in crate::agent) fn no_fix(work: &mut Work<'_>, reason: &str) {
     }
 }
 
+/// Nobody knows whether it has one: the last one ages.
+pub(in crate::agent) fn not_asked(work: &mut Work<'_>, reason: &str) {
+    if work.settings.tracking.is_some() {
+        work.v.receiver.trouble = Some(reason.to_owned());
+    }
+}
+
 pub(super) fn configured(work: &mut Work<'_>) {
     let Some(tracking) = work.settings.tracking else {
         work.v.receiver = Receiver::default();

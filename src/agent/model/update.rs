@@ -1,7 +1,7 @@
 //! `device/update`: the service writes attributes, all of a request or none (protocol: "update device attributes").
 //!
 //! The service sends an attribute whole, and so also what it only knows from the device. That is left as it is without
-//! a complaint, and when the service has it wrong, one manage (or one location) sets it right.
+//! a complaint; the answer names it when the service has it wrong, and one manage (or one location) sets it right.
 
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ use crate::agent::firmware::{self, record::Firmware};
 use crate::agent::inbox::{Asked, respond};
 use crate::agent::work::Work;
 use crate::agent::{lifecycle, observation};
-use crate::protocol::model::{DeviceInfo, FieldValue, Location, check_metadata};
+use crate::protocol::model::{DeviceInfo, FieldValue, Location, check_metadata, kept_message};
 use crate::protocol::{Malformed, Rc, timestamp};
 
 /// The longest member of `deviceInfo` that is taken, in characters; the configuration has the same limit.
@@ -48,7 +48,7 @@ struct Plan {
     written: Written,
     firmware: Option<Firmware>,
     /// Members of `deviceInfo` that the service has wrong.
-    wrong: Vec<&'static str>,
+    wrong: Vec<String>,
     /// It wrote a location, and the host knows better.
     measured: bool,
     /// It wrote a location, and that counts.
@@ -59,8 +59,9 @@ struct Plan {
 pub(in crate::agent) fn update(work: &mut Work<'_>, fields: &[FieldValue], asked: Asked) {
     match plan(work, fields) {
         Ok(plan) => {
+            let kept = kept_message(&plan.kept());
             carry_out(work, plan);
-            respond(work, asked, Rc::CHANGED, "", None);
+            respond(work, asked, Rc::CHANGED, &kept, None);
         }
         Err(Refusal { rc, reason, names }) => {
             let text = format!("an update of attributes was refused: {reason}");
@@ -220,7 +221,7 @@ impl Plan {
             }
             if belongs_to_host(&work.settings, name) {
                 if said != now {
-                    self.wrong.push(name);
+                    self.wrong.push(format!("deviceInfo.{name}"));
                 }
             } else if said == without {
                 self.written.device_info.remove(name);
@@ -251,6 +252,12 @@ impl Plan {
         Ok(())
     }
 
+    /// What the service has written and that stays as it is.
+    fn kept(&self) -> Vec<String> {
+        let location = self.measured.then(|| "location".to_owned());
+        self.wrong.iter().cloned().chain(location).collect()
+    }
+
     fn changes(&self, work: &Work<'_>) -> bool {
         self.written != work.d.written || self.firmware.is_some()
     }
@@ -278,10 +285,9 @@ fn carry_out(work: &mut Work<'_>, plan: Plan) {
         lifecycle::outdated(work);
     }
     if !plan.wrong.is_empty() {
-        let wrong: Vec<_> = plan.wrong.iter().map(|name| format!("deviceInfo.{name}")).collect();
         let text = format!(
             "{} belongs to this host and stays as it is; the service is told",
-            names(&wrong)
+            names(&plan.wrong)
         );
         work.say(Level::Info, Topic::Attributes, text);
         lifecycle::set_right(work);

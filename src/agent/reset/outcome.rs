@@ -34,6 +34,8 @@ pub(super) struct Running {
     read_at: Option<Duration>,
     reads: u32,
     given_up: Option<GivenUp>,
+    /// The report by which a request was decided. Its log entry may have to wait for the disk.
+    decided_by: Option<String>,
 }
 
 /// The reset has failed, and nobody was told yet.
@@ -128,14 +130,17 @@ fn decide(work: &mut Work<'_>, report: Option<&ResetReport>) {
     }
 }
 
-/// A report of a reset that somebody on the device has begun, or of one that was given up.
+/// A report of a reset that somebody on the device has begun, or of one that was given up or is over.
 fn not_asked_for(work: &mut Work<'_>, report: &ResetReport) {
     if work.d.reset_told.as_ref() == Some(&report.id) {
         // The run before died before it could.
         return work.effect(Effect::DiscardResetReport);
     }
+    // On a full disk the entry of a request that is over had to wait.
+    let decided = work.v.reset.outcome.decided_by.as_ref() == Some(&report.id);
+    let nobody_waits = if decided { "" } else { ", and no request waits for it" };
     let mut text = format!(
-        "the host was reset to its factory settings, and no request waits for it: {}",
+        "the host was reset to its factory settings{nobody_waits}: {}",
         cut(&report.text)
     );
     let (mut level, mut severity, mut topic) = (Level::Info, Severity::Information, Topic::ResetDone);
@@ -143,7 +148,7 @@ fn not_asked_for(work: &mut Work<'_>, report: &ResetReport) {
         text = format!("{text}; not complete: {}", cut(failed));
         (level, severity, topic) = (Level::Error, Severity::Error, Topic::ResetDidNotHappen);
     }
-    if work.disk == Disk::Works {
+    if work.disk == Disk::Works && !decided {
         work.say(level, topic, text.as_str());
     }
     tell(work, &text, severity, Some(report));
@@ -153,7 +158,7 @@ fn done(work: &mut Work<'_>, reset: &Record, text: &str, report: Option<&ResetRe
     let text = format!("the host was reset to its factory settings: {}", cut(text));
     tell(work, &text, Severity::Information, report);
     work.say(Level::Info, Topic::ResetDone, text);
-    over(work, reset);
+    over(work, reset, report);
 }
 
 /// What had been answered 202 is answered 500.
@@ -163,7 +168,7 @@ fn fail(work: &mut Work<'_>, reset: &Record, text: String, report: Option<&Reset
     }
     tell(work, &text, Severity::Error, report);
     work.say(Level::Error, Topic::ResetDidNotHappen, text);
-    over(work, reset);
+    over(work, reset, report);
 }
 
 /// A log entry for the service; with it on the disk, the report it is made of is not needed any more.
@@ -187,7 +192,8 @@ fn tell(work: &mut Work<'_>, text: &str, severity: Severity, report: Option<&Res
     outbox::owe_log(work, &entry, true);
 }
 
-fn over(work: &mut Work<'_>, reset: &Record) {
+fn over(work: &mut Work<'_>, reset: &Record, report: Option<&ResetReport>) {
+    work.v.reset.outcome.decided_by = report.map(|report| report.id.clone());
     if reset.boot_id != work.settings.boot_id && reset.phase == Phase::Starting {
         count_boot(work, reset);
     }
@@ -212,6 +218,13 @@ pub(super) fn give_up(work: &mut Work<'_>, reason: String) {
     work.effect(Effect::WithdrawReset);
     let at = work.after(WITHDRAW_PAUSE);
     work.v.reset.outcome.given_up = Some(GivenUp { reason, at });
+}
+
+/// What was left for the next boot could not be taken back: then that is told with it.
+pub(in crate::agent) fn not_withdrawn(work: &mut Work<'_>, reason: &str) {
+    if let Some(given_up) = &mut work.v.reset.outcome.given_up {
+        given_up.reason = format!("{}; {}", given_up.reason, cut(reason));
+    }
 }
 
 pub(super) fn is_given_up(work: &Work<'_>) -> bool {

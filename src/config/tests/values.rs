@@ -97,3 +97,30 @@ fn metadata_has_a_size_a_depth_and_only_what_json_can_say() {
             .contains("must be a table, not a number")
     );
 }
+
+#[test]
+fn what_follows_the_port_of_gpsd_is_refused() {
+    for (text, good) in [
+        ("127.0.0.1:2947", true),
+        ("[::1]:2947", true),
+        ("127.0.0.1:2947/", false),
+        ("127.0.0.1:2947/x", false),
+        ("127.0.0.1", false),
+    ] {
+        let loaded = with(&format!("[location]\nsource = \"gpsd\"\ngpsd = {text:?}")).load();
+        assert_eq!(loaded.is_ok(), good, "{text}");
+    }
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_told_apart_from_what_is_not_there() {
+    let etc = tempfile::tempdir().unwrap();
+    let file = etc.path().join("config.toml");
+    assert!(!load(&file, None).unwrap_err().unreadable);
+    // nothing is mapped at its beginning: reading is an I/O error
+    std::os::unix::fs::symlink("/proc/self/mem", &file).unwrap();
+    assert!(load(&file, None).unwrap_err().unreadable);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert!(!load(&file, None).unwrap_err().unreadable);
+}

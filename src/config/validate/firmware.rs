@@ -64,7 +64,7 @@ impl Check<'_> {
     }
 
     /// The strings of a list as `read` understands each; what it says otherwise is told where that string stands.
-    fn list(&mut self, key: &str, read: impl Fn(&str) -> Result<String, String>) -> Vec<String> {
+    pub(super) fn list(&mut self, key: &str, read: impl Fn(&str) -> Result<String, String>) -> Vec<String> {
         let Some(Located {
             value: Value::List(items),
             place,

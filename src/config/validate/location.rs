@@ -64,7 +64,7 @@ impl Check<'_> {
         })
     }
 
-    fn number(&mut self, key: &str, range: RangeInclusive<f64>, unit: &str) -> Option<f64> {
+    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<f64>, unit: &str) -> Option<f64> {
         let Some(Located {
             value: Value::Number(number),
             ..

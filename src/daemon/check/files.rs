@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Environment, Finding, Severity};
 use crate::config::{ClientCertificate, Settings};
-use crate::host::mounts::{self, Placement};
+use crate::daemon::firmware::support::lost;
+use crate::host::mounts;
 use crate::host::rauc::Slot;
 
 /// Less room than this for the state is worth a warning, in bytes.
@@ -115,18 +116,7 @@ fn room(folder: &Path) -> Option<Finding> {
 
 /// What an update of the root file system would take away.
 fn placement(kept: &[(&str, PathBuf)], slots: &[Slot]) -> Vec<Finding> {
-    let devices: Vec<_> = slots
-        .iter()
-        .filter_map(|slot| Some((slot.name.clone(), slot.device.clone()?)))
-        .collect();
-    let lost: Vec<_> = kept
-        .iter()
-        .filter_map(|(what, path)| match mounts::placement(path, &devices) {
-            Ok(Placement::Root) => Some(format!("{what} ({})", path.display())),
-            Ok(Placement::Slot(slot)) => Some(format!("{what} ({}, slot {slot})", path.display())),
-            Ok(Placement::Elsewhere) | Err(_) => None,
-        })
-        .collect();
+    let lost = lost(kept, slots);
     if lost.is_empty() {
         return vec![Finding::new(
             "state",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Finding, Severity, policy};
 use crate::config::{DEFAULT_STATE_DIRECTORY, Firmware, Settings};
+use crate::daemon::firmware::RESERVE;
 use crate::host::bus::Bus;
 use crate::host::mounts;
 use crate::host::rauc::{self, Slot};
@@ -170,13 +171,18 @@ fn fallback_folder(state: &Path) -> Option<Finding> {
 }
 
 fn room(firmware: &Firmware, state: &Path, free: Option<u64>) -> Option<Finding> {
-    let (free, wanted) = (free?, firmware.max_size);
+    // the same sum as the download's
+    let (free, wanted) = (free?, firmware.max_size.saturating_add(RESERVE));
     let text = format!("{} MiB free in {} for bundles", free / MIB, state.display());
     Some(match free < wanted {
         true => finding(
             "firmware-room",
             Severity::Warning,
-            format!("{text}, and a bundle may have up to {} MiB", wanted.div_ceil(MIB)),
+            format!(
+                "{text}, and a bundle may have up to {} MiB, beside which {} stay free",
+                firmware.max_size.div_ceil(MIB),
+                RESERVE / MIB
+            ),
         )
         .hint("set [firmware] max_size to what fits, or give the state more room"),
         false => finding("firmware-room", Severity::Ok, text),
@@ -355,12 +361,12 @@ mod tests {
             panic!("{loaded:?}");
         };
         let told = |free| room(&settings.firmware, Path::new("/state"), free);
-        assert_eq!(told(Some(100 * MIB)).unwrap().severity, Severity::Ok);
-        let little = told(Some(100 * MIB - 1)).unwrap();
+        assert_eq!(told(Some(164 * MIB)).unwrap().severity, Severity::Ok);
+        let little = told(Some(164 * MIB - 1)).unwrap();
         assert_eq!(little.severity, Severity::Warning);
         assert_eq!(
             little.text,
-            "99 MiB free in /state for bundles, and a bundle may have up to 100 MiB"
+            "163 MiB free in /state for bundles, and a bundle may have up to 100 MiB, beside which 64 stay free"
         );
         assert_eq!(told(None), None);
     }

@@ -2,27 +2,32 @@
 //!
 //! A check is a value: an id that stays, a section, a severity, what was found and what to do. Beside a running agent
 //! the agent itself looks, from inside its sandbox, and the connection that it has is the answer about the broker: a
-//! second session with its client id would throw the first one out.
+//! second session with its client id would throw the first one out. Only an agent without a session, for it has no
+//! identity yet, tries the broker with what is written meanwhile.
 
+mod beside;
 mod bus;
+mod diagnostics;
 mod files;
 mod firmware;
 mod policy;
 mod probe;
 mod reset;
+mod user;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::connection::Connection;
 use super::environment::Environment;
 use super::reset::reset_plan;
 use crate::config::{self, Configuration, State};
 use crate::host::clock;
+use crate::store;
 
-pub use probe::broker;
+pub(super) use beside::{Probe, Tried};
 pub use reset::factory_reset;
+pub use user::become_the_service;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,15 +92,35 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that is seen without a connection to the broker.
-///
-/// `settings_out` is for a process that looks while no agent runs: it gets the settings when the configuration is good,
-/// for [`broker`].
-pub async fn host(
-    path: &Path,
-    environment: &Environment,
-    settings_out: Option<&mut Option<Box<config::Settings>>>,
-) -> Vec<Finding> {
+/// What was seen without a connection to the broker.
+#[derive(Debug)]
+pub(super) struct Looked {
+    findings: Vec<Finding>,
+    /// What the files say, when it can be used.
+    settings: Option<Box<config::Settings>>,
+    /// The agent's state folder, as far as can be told.
+    state: PathBuf,
+}
+
+/// Everything, by a process that looks while no agent runs.
+pub async fn alone(path: &Path, environment: &Environment) -> Vec<Finding> {
+    let Looked {
+        mut findings,
+        settings,
+        state,
+    } = host(path, environment, false).await;
+    if let Some(settings) = settings {
+        findings.push(match store::unused(&state) {
+            Ok(()) => probe::broker(&settings, std::future::pending::<()>()).await,
+            Err(error) => beside::not_alone(&error),
+        });
+    }
+    findings
+}
+
+/// Everything that is seen without a connection to the broker. `in_unit`: this is the agent itself, not a command that
+/// stands in for it.
+pub(super) async fn host(path: &Path, environment: &Environment, in_unit: bool) -> Looked {
     let mut findings = Vec::new();
     let loaded = config::load(path, environment.credentials.as_deref());
     configuration(&loaded, &mut findings);
@@ -105,21 +130,33 @@ pub async fn host(
         Ok(Configuration::Configured(settings)) => Some(settings),
         _ => None,
     };
-    let bus = bus::look(settings.as_deref(), settings_out.is_none(), &mut findings).await;
+    if let Some(settings) = &settings {
+        findings.extend(diagnostics::journal(settings, environment).await);
+    }
+    let bus = bus::look(settings.as_deref(), in_unit, &mut findings).await;
     let state = settings
         .as_ref()
         .map_or(State { directory: None }, |settings| settings.state.clone())
         .directory(environment.state_directory.as_deref());
     if let (Some(bus), Some(settings)) = (&bus, &settings) {
+        findings.extend(diagnostics::units(bus, &settings.diagnostics).await);
         let plan = reset_plan(path, &files, settings, &state);
-        findings.extend(reset::look(bus, &settings.factory_reset, plan).await);
+        findings.extend(reset::look(bus, &settings.factory_reset, plan, &state).await);
     }
     let slots = firmware::look(bus.as_ref(), settings.as_deref(), &state, &mut findings).await;
-    files::look(path, settings.as_deref(), environment, state, &slots, &mut findings);
-    if let Some(out) = settings_out {
-        *out = settings;
+    files::look(
+        path,
+        settings.as_deref(),
+        environment,
+        state.clone(),
+        &slots,
+        &mut findings,
+    );
+    Looked {
+        findings,
+        settings,
+        state,
     }
-    findings
 }
 
 fn configuration(loaded: &Result<config::Loaded, config::ConfigError>, findings: &mut Vec<Finding>) {
@@ -173,23 +210,5 @@ fn clock_set() -> Finding {
             "the clock is not set, so certificates cannot be checked",
         )
         .hint("let NTP set it (timedatectl), or give the host a real-time clock"),
-    }
-}
-
-/// What the running agent's connection says about the broker.
-pub(super) fn connection(connection: &Connection) -> Finding {
-    let finding = |severity, text: String| Finding::new("service", "broker", severity, text);
-    match connection {
-        Connection::Subscribed(since) => finding(
-            Severity::Ok,
-            format!(
-                "connected for {} s; the running agent was asked",
-                since.elapsed().as_secs()
-            ),
-        ),
-        Connection::Trouble { trouble, .. } => finding(Severity::Error, trouble.to_string()),
-        Connection::None | Connection::Connecting | Connection::Connected => {
-            finding(Severity::Warning, "the running agent is connecting just now".into()).hint("ask again in a minute")
-        }
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::{Finding, Severity};
 use crate::config::{self, Configuration, DEFAULT_FACTORY_RESET_UNIT, FactoryReset};
 use crate::daemon::Environment;
-use crate::daemon::reset::{Means, means, reset_plan};
+use crate::daemon::reset::{Means, means, possible, reset_plan};
 use crate::host::bus::Bus;
-use crate::host::systemd::Systemd;
+use crate::host::systemd::{Systemd, mount_unit};
 use crate::wipe;
 
 /// What a factory reset would do now. Changes nothing.
@@ -28,18 +28,31 @@ fn finding(severity: Severity, text: impl Into<String>) -> Finding {
     Finding::new("host", "factory-reset", severity, text)
 }
 
-/// Looks. `plan`: what the package's own wipe would do, or why it would not.
-pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: Result<wipe::Plan, Vec<String>>) -> Vec<Finding> {
+/// Looks. `plan`: what the package's own wipe would do, or why it would not. `state`: the agent's state folder.
+pub(super) async fn look(
+    bus: &Bus,
+    settings: &FactoryReset,
+    plan: Result<wipe::Plan, Vec<String>>,
+    state: &Path,
+) -> Vec<Finding> {
+    let mut findings: Vec<_> = pending(state).into_iter().collect();
     if !settings.enabled {
         let text = "remote factory reset is switched off ([factory_reset] enabled = false)";
-        return vec![finding(Severity::Note, text)];
+        findings.push(finding(Severity::Note, text));
+        return findings;
     }
     let unit = settings.unit.as_str();
-    let means = match Systemd::new(bus).await {
-        Ok(systemd) => means(&systemd, unit).await,
-        Err(error) => Err(error),
+    let systemd = match Systemd::new(bus).await {
+        Ok(systemd) => systemd,
+        Err(error) => {
+            findings.push(finding(Severity::Error, error.to_string()));
+            return findings;
+        }
     };
-    let mut findings = vec![match means {
+    if let Ok(plan) = &plan {
+        findings.extend(not_awaited(&systemd, plan).await);
+    }
+    findings.push(match means(&systemd, unit, state).await {
         Err(error) => finding(Severity::Error, error.to_string()),
         Ok(Means::Nothing(reason)) => finding(
             Severity::Note,
@@ -49,7 +62,7 @@ pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: Result<wipe::
             Severity::Ok,
             format!("{unit} resets this host, in its own way; it must end in a reboot"),
         ),
-        Ok(Means::Own) => match plan {
+        Ok(Means::Own) => match possible(plan).await {
             Ok(plan) => {
                 let targets: Vec<_> = plan.targets().map(|path| path.display().to_string()).collect();
                 let text = format!(
@@ -64,11 +77,46 @@ pub(super) async fn look(bus: &Bus, settings: &FactoryReset, plan: Result<wipe::
             )
             .hint(problems.join("\n")),
         },
-    }];
+    });
     if unit != DEFAULT_FACTORY_RESET_UNIT {
         findings.push(rule(unit));
     }
     findings
+}
+
+/// File systems that may not be mounted yet when the wipe comes.
+async fn not_awaited(systemd: &Systemd, plan: &wipe::Plan) -> Option<Finding> {
+    let not_awaited = plan.not_awaited();
+    let after = match not_awaited.is_empty() {
+        true => return None,
+        // who does not answer is told about with everything else
+        false => systemd.after(wipe::WIPE_UNIT).await.ok()?,
+    };
+    let late = |mount: &&&Path| !after.contains(&mount_unit(mount));
+    let late: Vec<_> = not_awaited.iter().filter(late).collect();
+    let paths: Vec<_> = late.iter().map(|mount| mount.display().to_string()).collect();
+    let units: Vec<_> = late.iter().map(|mount| mount_unit(mount)).collect();
+    let text = format!(
+        "a factory reset may find {} not mounted and wipe nothing there: the boot does not wait for it (nofail in /etc/fstab)",
+        paths.join(", ")
+    );
+    let hint = format!(
+        "systemctl edit {}, and there: [Unit] After={}",
+        wipe::WIPE_UNIT,
+        units.join(" ")
+    );
+    (!late.is_empty()).then(|| Finding::new("host", "factory-reset-mounts", Severity::Warning, text).hint(hint))
+}
+
+/// A wish that is there, whoever has left it.
+fn pending(state: &Path) -> Option<Finding> {
+    let wish = state.join(wipe::WISH);
+    wish.symlink_metadata().ok()?;
+    let text = format!("the next boot carries out a factory reset: {} is there", wish.display());
+    Some(
+        Finding::new("host", "factory-reset-pending", Severity::Warning, text)
+            .hint("/usr/lib/iotdm-agent/factory-reset withdraw calls it off"),
+    )
 }
 
 /// The package's rule opens systemd's own target only, and whether another one does cannot be asked without starting it.

@@ -1,4 +1,5 @@
-//! Whether this boot is healthy: the named units are active, and none has failed that had not failed before.
+//! Whether this boot is healthy: the named units are active, and on trial it is over, and no unit has failed that had not
+//! failed before.
 
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use crate::host::systemd::Systemd;
 
 /// How often systemd is asked. This runs only until a boot has proven itself.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// What systemd says of itself until everything that a boot starts has come up or failed (systemctl(1)).
+const STARTING: [&str; 2] = ["initializing", "starting"];
 
 /// Tells the verdict at once, and whenever it changes, until it is aborted.
 pub(super) async fn watch(op: OpId, health: Health, teller: Teller) {
@@ -61,6 +65,10 @@ async fn verdict(systemd: &Systemd, health: &Health) -> Result<Verdict, BusError
             }
             state => return Ok(Verdict::Pending(format!("{name} is {state}"))),
         }
+    }
+    // What starts last fails last.
+    if health.failed_before.is_some() && STARTING.contains(&systemd.system_state().await?.as_str()) {
+        return Ok(Verdict::Pending("the host is still starting".into()));
     }
     Ok(Verdict::Good)
 }

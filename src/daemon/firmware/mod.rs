@@ -21,20 +21,19 @@ use tokio::task::JoinHandle;
 use super::Happening;
 use super::run::Daemon;
 use crate::agent::effect::{Health, Image, Mark, Marker, Purpose};
-use crate::agent::{DownloadEnd, Event, OpId};
+use crate::agent::{Event, OpId};
 use crate::config::{self, Configuration};
 use crate::host::bus::Bus;
 use crate::host::download::Download;
 use crate::host::mounts;
 use crate::host::rauc::{self, Rauc};
 use crate::local::Inbox;
-use crate::protocol::firmware::UpdateStatus;
 use lock::{Inherited, Lock};
 
 /// How the brain names an image that was handed over on the device.
 const HANDED_OVER: &str = "file:";
 /// Room that a download leaves on the state disk, in bytes.
-const RESERVE: u64 = 64 * 1024 * 1024;
+pub(super) const RESERVE: u64 = 64 * 1024 * 1024;
 /// RAUC may have to be started first, and the host may be busy with its boot.
 const RAUC_LIMIT: Duration = Duration::from_secs(20);
 
@@ -46,6 +45,16 @@ fn file(folder: &Path) -> PathBuf {
 /// Where a file that somebody on the device hands over arrives.
 fn handed_over(folder: &Path) -> PathBuf {
     folder.join("firmware").join("handed-over")
+}
+
+/// A file that the run before did not come to hand on: it would only be in the way.
+pub(super) fn forget_handed_over(folder: &Path) {
+    match std::fs::remove_file(handed_over(folder)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("a file that was handed over earlier could not be removed: {error}");
+        }
+        _ => {}
+    }
 }
 
 /// The same for the socket: it takes no more than leaves the state its room.
@@ -112,6 +121,19 @@ impl Daemon {
         Teller(self.happenings.clone())
     }
 
+    /// Whether the configuration takes an image of so many bytes; if not, why.
+    pub(super) fn takes_image(&self, size: u64) -> Result<(), String> {
+        let most = self.firmware_settings().map_or(u64::MAX, |settings| settings.max_size);
+        match size <= most {
+            true => Ok(()),
+            false => Err(format!(
+                "the image has {} MiB, and firmware.max_size allows {} MiB",
+                size >> 20,
+                most >> 20
+            )),
+        }
+    }
+
     fn firmware_settings(&self) -> Option<&config::Firmware> {
         match &self.configuration.settings {
             Configuration::Configured(settings) => Some(&settings.firmware),
@@ -146,10 +168,7 @@ impl Daemon {
             }
             Err(message) => self.events.push_back(Event::Downloaded {
                 op,
-                end: DownloadEnd::Failed {
-                    status: UpdateStatus::VerificationFailed,
-                    message,
-                },
+                end: fetch::unverifiable(message),
             }),
         }
     }
@@ -172,7 +191,7 @@ impl Daemon {
             let lock = Lock::take(inherited).await;
             let end = match download {
                 Ok(download) => install::install(download.as_ref(), &bundle, &transaction, &teller).await,
-                Err(message) => install::refused(message),
+                Err(message) => install::damaged(message),
             };
             lock.release();
             teller.event(Event::Installed { op, end }).await;
@@ -192,8 +211,10 @@ impl Daemon {
     pub(super) fn survey(&self, op: OpId, purpose: Purpose) {
         let (teller, folder) = (self.teller(), self.folder.clone());
         let settings = self.firmware_settings().cloned();
+        let agent = self.agent.as_ref();
+        let uri = agent.and_then(|agent| agent.durable().firmware.uri.clone());
         tokio::spawn(async move {
-            let found = survey::look(purpose, &folder, settings.as_ref()).await;
+            let found = survey::look(purpose, &folder, settings.as_ref(), uri.as_deref()).await;
             teller.event(Event::Surveyed { op, found }).await;
         });
     }

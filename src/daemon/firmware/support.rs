@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config;
 use crate::host::mounts::{self, Placement};
 use crate::host::rauc::Slot;
+use crate::wipe;
 
 /// What the host says about firmware. Configuration and host decide together: see [`supported`].
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,15 @@ pub(in crate::daemon) enum Host {
     Busy,
     /// RAUC is there and does not say.
     Silent(String),
+}
+
+/// Whether there is a slot to mark good, may updates be switched off or not.
+pub(in crate::daemon) fn knows_the_booted_slot(host: &Host) -> bool {
+    match host {
+        Host::Slots(slots) => slots.iter().any(|slot| slot.booted),
+        Host::Busy => true,
+        Host::Silent(_) => false,
+    }
 }
 
 /// Why not, in words for the service.
@@ -61,9 +71,10 @@ fn outlives(kept: &[(&str, PathBuf)], slots: &[Slot]) -> Result<(), String> {
 
 /// What an update would take away, each with its path.
 pub(in crate::daemon) fn lost(kept: &[(&str, PathBuf)], slots: &[Slot]) -> Vec<String> {
+    // RAUC may know a slot by a link, and the sandbox hides what is in /dev
     let devices: Vec<_> = slots
         .iter()
-        .filter_map(|slot| Some((slot.name.clone(), slot.device.clone()?)))
+        .filter_map(|slot| Some((slot.name.clone(), wipe::device_number(slot.device.as_deref()?)?)))
         .collect();
     kept.iter()
         .filter_map(|(what, path)| match mounts::placement(path, &devices) {
@@ -88,6 +99,17 @@ pub(in crate::daemon) fn kept<'a>(
     if let Some(certificate) = &service.certificate {
         kept.push(("client certificate", certificate.cert_file.clone()));
         kept.push(("key", certificate.key_file.clone()));
+    }
+    kept.extend(
+        settings
+            .firmware
+            .ca_file
+            .iter()
+            .map(|path| ("CA of [firmware]", path.clone())),
+    );
+    if let Some(certificate) = &settings.firmware.certificate {
+        kept.push(("client certificate of [firmware]", certificate.cert_file.clone()));
+        kept.push(("key of [firmware]", certificate.key_file.clone()));
     }
     // systemd puts credentials into memory anew at each start.
     kept.retain(|(_, path)| !credentials.is_some_and(|folder| path.starts_with(folder)));

@@ -3,31 +3,34 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::fetch::limits;
 use super::{RESERVE, connect, marker};
 use crate::agent::Survey;
 use crate::agent::effect::Purpose;
 use crate::agent::event::Slot;
 use crate::config;
 use crate::host::bus::Bus;
+use crate::host::download::acceptable;
 use crate::host::mounts;
-use crate::host::rauc::{self, Slot as RaucSlot};
+use crate::host::rauc::{self, Rauc, Slot as RaucSlot};
 use crate::host::systemd::{Systemd, UnitInfo};
 
 /// The whole of it.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Takes at most half a minute.
+/// Takes at most half a minute. `uri`: where the described image is.
 pub(super) async fn look(
     purpose: Purpose,
     folder: &Path,
     settings: Option<&config::Firmware>,
+    uri: Option<&str>,
 ) -> Result<Survey, String> {
     let found = async {
         match purpose {
-            Purpose::Download => Ok(download(folder)),
+            Purpose::Download => Ok(download(folder, settings, uri)),
             Purpose::Install => install(settings).await,
             Purpose::Outcome => {
-                let mut survey = slots().await?;
+                let mut survey = slots(purpose).await?;
                 survey.fallback = marker::note(folder);
                 Ok(survey)
             }
@@ -37,8 +40,12 @@ pub(super) async fn look(
     tokio::time::timeout(LIMIT, found).await.map_err(late)?
 }
 
-fn download(folder: &Path) -> Survey {
-    let problem = match mounts::free_space(folder) {
+/// Whether it may be fetched from there, and whether there is room for anything.
+fn download(folder: &Path, settings: Option<&config::Firmware>, uri: Option<&str>) -> Survey {
+    let address = settings
+        .zip(uri)
+        .and_then(|(settings, uri)| acceptable(uri, &limits(settings)).err());
+    let room = match mounts::free_space(folder) {
         Ok(free) if free > RESERVE => None,
         Ok(free) => Some(format!(
             "only {} MiB are free for firmware below {}, and {} must stay free: make room",
@@ -49,13 +56,13 @@ fn download(folder: &Path) -> Survey {
         Err(error) => Some(format!("the disk of {} cannot be looked at: {error}", folder.display())),
     };
     Survey {
-        problems: problem.into_iter().collect(),
+        problems: address.into_iter().chain(room).collect(),
         ..Survey::default()
     }
 }
 
 async fn install(settings: Option<&config::Firmware>) -> Result<Survey, String> {
-    let mut survey = slots().await?;
+    let mut survey = slots(Purpose::Install).await?;
     let said = |error: crate::host::bus::BusError| error.to_string();
     let bus = Bus::system().await.map_err(said)?;
     let systemd = Systemd::new(&bus).await.map_err(said)?;
@@ -80,7 +87,7 @@ fn unfit(name: &str, unit: &UnitInfo) -> Option<String> {
     })
 }
 
-async fn slots() -> Result<Survey, String> {
+async fn slots(purpose: Purpose) -> Result<Survey, String> {
     let installer = connect().await?;
     let slots = match installer.slots().await {
         Ok(slots) => slots,
@@ -93,16 +100,32 @@ async fn slots() -> Result<Survey, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
+    let next = match purpose {
+        Purpose::Outcome => next(&installer).await,
+        Purpose::Download | Purpose::Install => None,
+    };
+    // Last: what began in between is seen.
     let installing = installer.installs().await;
     Ok(Survey {
         booted: slots.iter().find(|slot| slot.booted).map(|slot| slot.name.clone()),
-        slots: slots.iter().map(slot).collect(),
+        slots: slots.iter().map(|told| slot(told, next.as_ref())).collect(),
         installing,
         ..Survey::default()
     })
 }
 
-fn slot(slot: &RaucSlot) -> Slot {
+/// The slot that the boot loader takes next; `Some(None)`: none that it calls good. `None`: it does not say.
+async fn next(installer: &Rauc) -> Option<Option<String>> {
+    match installer.primary().await {
+        Ok(primary) => Some(primary),
+        Err(error) => {
+            tracing::info!("which slot boots next is not known: {error}");
+            None
+        }
+    }
+}
+
+fn slot(slot: &RaucSlot, next: Option<&Option<String>>) -> Slot {
     let installed = (&slot.installed_count, &slot.installed_timestamp);
     Slot {
         name: slot.name.clone(),
@@ -116,5 +139,6 @@ fn slot(slot: &RaucSlot) -> Slot {
                 slot.installed_timestamp.as_deref().unwrap_or_default()
             )
         }),
+        boots_next: next.map(|next| next.as_ref() == Some(&slot.name)),
     }
 }

@@ -108,8 +108,9 @@ impl Spent {
     }
 }
 
+/// Rounded up: what takes less than a millisecond is not free, or it could go on for ever.
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// The `nth` number of a series, uniform in `0.0..1.0` (SplitMix64), so that a fleet does not come back all at once.

@@ -121,7 +121,9 @@ pub(super) fn of_client(error: &reqwest::Error, address: &Address, download: &Do
     }
     match tunnel.as_deref() {
         Some("tunnel error: proxy authorization required") => {
-            return Trouble::lost("the proxy demands a user name and a password; set both in its address");
+            return Trouble::lost(
+                "the proxy demands a user name and a password, and none are sent; let it pass this host without them, or use another proxy",
+            );
         }
         Some(_) => {
             return Trouble::Server(format!("the proxy makes no connection to {}", address.host()));

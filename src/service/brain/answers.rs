@@ -6,7 +6,7 @@ use super::rows::{Action, Change, RequestStep, Status, StatusRow};
 use super::step::{Now, Step};
 use super::words::ending;
 use super::writes;
-use crate::protocol::model::FieldValue;
+use crate::protocol::model::{FieldValue, kept_in};
 use crate::protocol::{Device, Rc, Response};
 
 impl Service {
@@ -26,8 +26,8 @@ impl Service {
         let what = action.map_or("a request", |action| action.as_str());
         self.seen(now, &row.device, step);
         if row.is_complete() && rc == Rc::CHANGED && self.is_unwritten(&row) {
-            *values = self.values_of(&row);
-            self.on_written(now, &row, step);
+            *values = self.taken_of(&row, response);
+            self.on_written(now, &row.device, values, step);
             row.rc = Some(rc.0);
             self.change(step, Change::PutStatus(row));
             return format!("has taken over after all what {what} wrote (204){reason}");
@@ -47,12 +47,20 @@ impl Service {
                 format!("is not observed any more ({rc}){reason}: {what} {end}{why}")
             }
             (RequestStep::Update, Rc::CHANGED) if action == Some(Action::Update) => {
-                self.on_written(now, &row, step);
+                *values = self.taken_of(&row, response);
+                self.on_written(now, &row.device, values, step);
                 row.rc = Some(rc.0);
-                *values = self.values_of(&row);
                 let names = writes::names(values);
-                self.finish(now, row, Status::Success, "", step);
-                format!("has taken over {names} (204){reason}")
+                // What it says beside that is not kept, as with other agents.
+                let message = response
+                    .message
+                    .as_deref()
+                    .filter(|message| !kept_in(message).is_empty());
+                self.finish(now, row, Status::Success, message.unwrap_or_default(), step);
+                match names.as_str() {
+                    "" => format!("has taken over nothing (204){reason}"),
+                    names => format!("has taken over {names} (204){reason}"),
+                }
             }
             (RequestStep::Observe, Rc::OK) if action == Some(Action::Observe) => {
                 *values = self.on_observed(now, &row, response, step);

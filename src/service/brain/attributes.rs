@@ -1,5 +1,5 @@
 //! The device model as the registry keeps it: which attributes there are, what a value must be, how what a device tells
-//! of one is merged into what is known, and what an operator's values make of it (device model reference).
+//! of one is merged into what is known (device model reference). What an operator writes is in `written`.
 //!
 //! It changes rows and knows nothing of requests.
 
@@ -9,8 +9,11 @@ use super::firmware;
 use super::rows::DeviceRow;
 use super::step::Now;
 use crate::protocol::firmware::Firmware;
-use crate::protocol::model::{DeviceInfo, FieldValue, Location, MAX_METADATA, check_metadata};
+use crate::protocol::model::{DeviceInfo, Location, MAX_METADATA_DEPTH, check_metadata};
 use crate::protocol::{Malformed, timestamp};
+
+/// The longest name of a field, in bytes.
+const MAX_FIELD: usize = 256;
 
 /// An attribute that can be observed. All but the last can be written, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,9 @@ impl Attribute {
 /// An attribute, or a member of one, by its dotted name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field<'a> {
-    attribute: Attribute,
-    path: Vec<&'a str>,
+    pub(super) attribute: Attribute,
+    /// The names that lead to the member; empty for the whole.
+    pub(super) path: Vec<&'a str>,
 }
 
 impl<'a> Field<'a> {
@@ -56,6 +60,24 @@ impl<'a> Field<'a> {
             };
             (!path.contains(&"")).then_some(Field { attribute, path })
         })
+    }
+
+    /// Checks a name before anything is made of it: each of its members is a level of an object.
+    ///
+    /// # Errors
+    /// It is too long, or leads deeper than an attribute may be.
+    pub(super) fn check_name(name: &str) -> Result<(), Malformed> {
+        if name.len() > MAX_FIELD {
+            let begin: String = name.chars().take(32).collect();
+            let reason = format!("has {} bytes; at most {MAX_FIELD}", name.len());
+            return Err(Malformed::new(format!("{begin}..."), reason));
+        }
+        let levels = Field::parse(name).map_or(0, |field| field.path.len());
+        if levels > MAX_METADATA_DEPTH {
+            let reason = format!("names a member {levels} levels down; at most {MAX_METADATA_DEPTH}");
+            return Err(Malformed::new(name, reason));
+        }
+        Ok(())
     }
 
     /// The whole attribute with nothing in it but this value at the place of the member.
@@ -79,7 +101,7 @@ pub(super) fn covers(observed: &str, field: &str) -> bool {
 /// of the firmware.
 ///
 /// # Errors
-/// The value is none of this attribute, or too large; the row may be half changed then.
+/// The value is none of this attribute, or too large or too deep; the row may be half changed then.
 pub(super) fn merge(
     row: &mut DeviceRow,
     field: &Field<'_>,
@@ -96,7 +118,7 @@ pub(super) fn merge(
         Attribute::DeviceInfo => {
             put(&mut row.device_info, name, &field.path, value)?;
             row.device_info = DeviceInfo::parse(name, row.device_info.clone().into())?.to_object();
-            check_size(name, &row.device_info)
+            check_metadata(name, &row.device_info)
         }
         Attribute::Location => {
             place_part(row, field.around(value), now)?;
@@ -107,7 +129,7 @@ pub(super) fn merge(
             changed.extend(said.clone());
             if let Some(managed) = &mut row.managed {
                 managed.firmware.extend(said);
-                check_size(name, &managed.firmware)?;
+                check_metadata(name, &managed.firmware)?;
             }
             Ok(())
         }
@@ -236,7 +258,7 @@ fn place_part(row: &mut DeviceRow, value: Value, now: Now) -> Result<Placed, Mal
 
 /// A location as it is kept: an optional member that was left out is gone, the times are the service's where the
 /// device gave none.
-fn stored(location: &Location, now: Now) -> Map<String, Value> {
+pub(super) fn stored(location: &Location, now: Now) -> Map<String, Value> {
     let mut known = location.clone();
     known.extra = Map::new();
     let received = timestamp::format_ms(now.unix_ms);
@@ -246,99 +268,4 @@ fn stored(location: &Location, now: Now) -> Map<String, Value> {
     let mut object = known.to_object();
     object.extend(received.map(|received| ("updatedDateTime".to_owned(), received.into())));
     object
-}
-
-/// Reads what an operator writes, and gives it as it is kept and sent: each attribute whole.
-///
-/// # Errors
-/// Names what cannot be written, or what is wrong with its value.
-pub(super) fn written(row: &DeviceRow, values: Vec<FieldValue>, now: Now) -> Result<Vec<FieldValue>, Malformed> {
-    if values.is_empty() {
-        return Err(Malformed::new("body", "has nothing to write"));
-    }
-    let read = |FieldValue { field, value }| {
-        let object = match Field::parse(&field) {
-            Some(Field { attribute, path }) if path.is_empty() => match attribute {
-                Attribute::Metadata => metadata(&field, value)?,
-                Attribute::DeviceInfo => device_info(row, &field, value)?,
-                Attribute::Location => stored(&location(&field, value)?, now),
-                Attribute::Firmware => return Err(Malformed::new(field, "is written by firmware actions alone")),
-            },
-            _ => return Err(Malformed::new(field, "cannot be written")),
-        };
-        let value = object.into();
-        Ok(FieldValue { field, value })
-    };
-    values.into_iter().map(read).collect()
-}
-
-fn metadata(name: &str, value: Value) -> Result<Map<String, Value>, Malformed> {
-    let Value::Object(metadata) = value else {
-        return Err(Malformed::new(name, "must be an object"));
-    };
-    check_metadata(name, &metadata)?;
-    Ok(metadata)
-}
-
-/// A member that nobody knows is a slip of the pen, unless the device itself has told it.
-fn device_info(row: &DeviceRow, name: &str, value: Value) -> Result<Map<String, Value>, Malformed> {
-    let info = DeviceInfo::parse(name, value)?;
-    if let Some(unknown) = info.extra.keys().find(|member| !row.device_info.contains_key(*member)) {
-        let known = DeviceInfo::MEMBERS.join(", ");
-        return Err(Malformed::new(
-            format!("{name}.{unknown}"),
-            format!("is unknown; there are {known}"),
-        ));
-    }
-    let object = info.to_object();
-    check_size(name, &object)?;
-    Ok(object)
-}
-
-fn location(name: &str, value: Value) -> Result<Location, Malformed> {
-    /// What this service adds when it is asked for a location, so that an answer can be written back.
-    const OURS: [&str; 3] = ["updatedDateTime", "writtenBy", "reqId"];
-    let location = Location::parse(name, value)?;
-    match location.extra.keys().find(|member| !OURS.contains(&member.as_str())) {
-        None => Ok(location),
-        Some(unknown) => {
-            let known = "latitude, longitude, elevation, accuracy, measuredDateTime";
-            Err(Malformed::new(
-                format!("{name}.{unknown}"),
-                format!("is unknown; there are {known}"),
-            ))
-        }
-    }
-}
-
-/// What an operator wrote becomes what is known.
-pub(super) fn write(row: &mut DeviceRow, values: &[FieldValue], now: Now) {
-    for FieldValue { field, value } in values {
-        let (Some(field), Value::Object(object)) = (Field::parse(field), value.clone()) else {
-            continue;
-        };
-        match field.attribute {
-            Attribute::Metadata => row.metadata = object,
-            Attribute::DeviceInfo => row.device_info = object,
-            Attribute::Location => {
-                let mut object = object;
-                let at = timestamp::format_ms(now.unix_ms);
-                object.extend(at.map(|at| ("updatedDateTime".to_owned(), at.into())));
-                row.location = Some(object);
-                row.location_written = true;
-            }
-            Attribute::Firmware => {}
-        }
-    }
-}
-
-fn check_size(name: &str, object: &Map<String, Value>) -> Result<(), Malformed> {
-    let bytes = serde_json::to_string(object).map_or(usize::MAX, |text| text.len());
-    if bytes > MAX_METADATA {
-        return Err(Malformed::new(
-            name,
-            format!("has {bytes} bytes; at most {MAX_METADATA}"),
-        ));
-    }
-    Ok(())
 }

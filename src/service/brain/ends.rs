@@ -78,6 +78,7 @@ impl Service {
                     "the device answered 202, but did not notify in time how it ended"
                 }
                 (_, RequestStep::Working) => "the device answered 202, but no manage came in time",
+                (None, _) if row.rc.is_some() => "its time was over before the device could be asked for the next step",
                 (None, _) => "the request never reached the broker",
                 (Some(_), RequestStep::Update) if action == Some(Action::Update) => {
                     "the device did not answer in time; if it comes back it may still take over what was written"
@@ -107,6 +108,6 @@ impl Service {
     }
 }
 
-fn bounded(message: &str) -> Option<String> {
+pub(super) fn bounded(message: &str) -> Option<String> {
     (!message.is_empty()).then(|| message.chars().take(Response::MAX_MESSAGE).collect())
 }

@@ -4,18 +4,22 @@
 use serde_json::Value;
 
 use super::Service;
+use super::ends::bounded;
 use super::rows::{Action, Change, RequestStep, Status, StatusRow};
 use super::step::{Now, Step};
 use super::words::update_status_in_words;
+use crate::protocol::diagnostics::LogEntry;
 use crate::protocol::firmware::{Firmware, FirmwareState, UpdateStatus};
 use crate::protocol::json::Members;
 use crate::protocol::model::FieldValue;
-use crate::protocol::{Device, Malformed, Request};
+use crate::protocol::{Device, Malformed, ReqId, Request};
 
 /// The attribute that a firmware action changes, and that is observed for it.
 pub(super) const FIELD: &str = "mgmt.firmware";
 /// The longest value of a parameter, in bytes.
 const MAX_PARAMETER: usize = 4096;
+/// So much of the reason that a device logged goes into the message of its row, in characters: the code follows it.
+const MAX_REASON: usize = 900;
 
 /// Reads `parameters` of a request: a list of `{"name", "value"}` with the names `uri`, `name`, `verifier`, `version`.
 ///
@@ -131,30 +135,74 @@ impl Service {
             row.updated_ms = now.unix_ms;
             match verdict(action, &row, was_in_progress) {
                 None => self.change(step, Change::PutStatus(row)),
-                Some(Ok(())) => self.conclude(now, row, Status::Success, "", step),
-                Some(Err(why)) => self.conclude(now, row, Status::Failure, &why, step),
+                Some(Ok(())) => {
+                    row.reason = None;
+                    self.conclude(now, row, Status::Success, "", step);
+                }
+                Some(Err(status)) => {
+                    let why = failure(action, status, row.reason.as_deref());
+                    self.conclude(now, row, Status::Failure, &why, step);
+                }
             }
         }
     }
+
+    /// A device logged something: it may be the reason of a failure that it notifies, or has notified. The codes of the
+    /// protocol are few; the log has the words.
+    pub(super) fn on_logged(&mut self, now: Now, device: &Device, entry: &LogEntry, step: &mut Step) {
+        let Some((req_id, number)) = failed_request(entry) else {
+            return;
+        };
+        let row = self.tables.status_by_initiated(&req_id);
+        let row = row.filter(|row| row.device == *device && row.reason.is_none());
+        let (Some(mut row), Some(reason)) = (row.cloned(), bounded(&entry.message)) else {
+            return;
+        };
+        let Some(action) = self.action(&row) else { return };
+        let notified = row.update_status.filter(|status| *status as u64 == number);
+        let waits = matches!(row.step, RequestStep::Initiate | RequestStep::Working) && !row.is_complete();
+        match (row.outcome.unwrap_or(row.status), notified) {
+            (Status::Failure, Some(status)) => row.message = bounded(&failure(action, status, Some(&reason))),
+            (Status::InProgress, _) if waits => {}
+            _ => return,
+        }
+        row.reason = Some(reason);
+        row.updated_ms = now.unix_ms;
+        self.change(step, Change::PutStatus(row));
+    }
 }
 
-/// What the notifies so far say: nothing final, done, or failed and why.
-fn verdict(action: Action, row: &StatusRow, was_in_progress: bool) -> Option<Result<(), String>> {
+/// The request whose failure a log tells of, and the `updateStatus` that goes with it: our agent says both in `data`.
+fn failed_request(entry: &LogEntry) -> Option<(ReqId, u64)> {
+    let data: Value = serde_json::from_slice(entry.data.as_deref()?).ok()?;
+    data["firmware"].as_str()?;
+    Some((ReqId::new(data["reqId"].as_str()?)?, data["updateStatus"].as_u64()?))
+}
+
+/// How an action failed: in the device's own words, if it had any, with the protocol's code.
+fn failure(action: Action, status: UpdateStatus, reason: Option<&str>) -> String {
+    let words = update_status_in_words(status);
+    let number = status as u8;
+    match (reason, action) {
+        (Some(reason), _) => {
+            let reason: String = reason.chars().take(MAX_REASON).collect();
+            format!("{reason} ({words}, updateStatus {number})")
+        }
+        (None, Action::FirmwareDownload) => format!("the download failed: {words} (updateStatus {number})"),
+        (None, _) => format!("the update failed: {words} (updateStatus {number})"),
+    }
+}
+
+/// What the notifies so far say: nothing final, done, or failed and how.
+fn verdict(action: Action, row: &StatusRow, was_in_progress: bool) -> Option<Result<(), UpdateStatus>> {
     let failed = row
         .update_status
         .filter(|status| !matches!(status, UpdateStatus::Success | UpdateStatus::InProgress));
-    let why = |what: &str, status: UpdateStatus| {
-        let words = update_status_in_words(status);
-        Some(Err(format!(
-            "the {what} failed: {words} (updateStatus {})",
-            status as u8
-        )))
-    };
     match action {
         Action::Reboot | Action::FactoryReset | Action::Update | Action::Observe => None,
         Action::FirmwareDownload => match (row.state, failed) {
             (Some(FirmwareState::Downloaded), _) => Some(Ok(())),
-            (_, Some(status)) => why("download", status),
+            (_, Some(status)) => Some(Err(status)),
             _ => None,
         },
         Action::FirmwareUpdate => {
@@ -163,7 +211,7 @@ fn verdict(action: Action, row: &StatusRow, was_in_progress: bool) -> Option<Res
                 // Zero is also "nothing happened yet": it ends an update that was in progress, or with the image gone.
                 UpdateStatus::Success => (idle || was_in_progress).then_some(Ok(())),
                 UpdateStatus::InProgress => None,
-                status => why("update", status),
+                status => Some(Err(status)),
             }
         }
     }

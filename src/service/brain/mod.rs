@@ -8,8 +8,10 @@
 
 mod answers;
 mod attributes;
+mod diagnosing;
 mod ends;
 mod firmware;
+mod forgetting;
 mod ids;
 mod message;
 mod observing;
@@ -21,6 +23,7 @@ mod step;
 mod tables;
 mod words;
 mod writes;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,9 +31,10 @@ pub use rows::{
     Action, Change, DeviceRow, ErrorCodeRow, LogRow, Managed, RequestRow, RequestStep, Rows, Status, StatusRow,
 };
 pub use step::{
-    AckToken, Effect, Event, Incoming, NewRequest, Now, PublishId, Refusal, RefusalKind, Reply, Step, WatchLine, Write,
+    AckToken, Diagnose, Diagnosis, Effect, Event, Incoming, NewRequest, Now, PublishId, Refusal, RefusalKind, Reply,
+    Step, WatchLine, Write,
 };
-pub use words::{state_in_words, update_status_in_words};
+pub use words::{severity, state_in_words, update_status_in_words};
 
 use crate::protocol::Device;
 use ids::Ids;
@@ -110,6 +114,14 @@ impl Service {
             }
             Event::Write(write) => {
                 let reply = self.write(now, write, &mut step);
+                step.effects.push(Effect::Reply(reply));
+            }
+            Event::Diagnose(diagnose) => {
+                let reply = self.diagnose(now, diagnose, &mut step);
+                step.effects.push(Effect::Reply(reply));
+            }
+            Event::Forget { device } => {
+                let reply = self.forget(now, &device, &mut step);
                 step.effects.push(Effect::Reply(reply));
             }
             Event::Cancel { id } => {

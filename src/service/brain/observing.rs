@@ -11,7 +11,7 @@ use super::Service;
 use super::attributes::{self, Field};
 use super::firmware;
 use super::message::Answer;
-use super::reports::first_time;
+use super::reports::{BEFORE, first_time};
 use super::rows::{Action, Change, DeviceRow, RequestStep, StatusRow};
 use super::step::{Effect, Now, Step};
 use crate::protocol::firmware::Firmware;
@@ -21,8 +21,6 @@ use crate::protocol::{Address, Device, Malformed, Rc, ReqId, Request, Response};
 
 /// The most fields of one observation.
 const MAX_FIELDS: usize = 32;
-/// The longest name of a field, in bytes.
-const MAX_FIELD: usize = 256;
 
 /// Reads `parameters` of an observation: a list of `{"name": "field", "value": "location"}`.
 ///
@@ -43,7 +41,8 @@ pub(super) fn fields(parameters: &[Value]) -> Result<Vec<String>, Malformed> {
             return Err(Malformed::new(members.path("name"), "must be \"field\""));
         }
         let field = members.string("value")?.unwrap_or_default();
-        if field.len() > MAX_FIELD || Field::parse(&field).is_none() {
+        Field::check_name(&field).map_err(|malformed| Malformed::new(members.path("value"), malformed.to_string()))?;
+        if Field::parse(&field).is_none() {
             let reason = "is no attribute that can be observed; there are location, metadata, deviceInfo, mgmt.firmware \
                           and their members, such as deviceInfo.fwVersion";
             return Err(Malformed::new(members.path("value"), reason));
@@ -156,6 +155,9 @@ impl Service {
         let observed = managed.observed.clone();
         let mut changed = Map::new();
         for told in &fields {
+            if let Err(malformed) = Field::check_name(&told.field) {
+                return Answer::refused(Rc::BAD_REQUEST, malformed.to_string());
+            }
             let covered = observed.iter().any(|field| attributes::covers(field, &told.field));
             let field = Field::parse(&told.field).filter(|_| covered);
             let Some(field) = field else {
@@ -171,7 +173,7 @@ impl Service {
         };
         // MQTT may deliver it twice, the second time after the 202 of an action that came later.
         if !first_time(&mut row, req_id) {
-            return Answer::nothing_new("it came before");
+            return Answer::nothing_new(BEFORE);
         }
         let device = row.device.clone();
         self.change(step, Change::PutDevice(Box::new(row)));

@@ -9,7 +9,7 @@ use super::step::{Now, Step};
 use super::{MAX_DEVICES, Service};
 use crate::protocol::diagnostics::LogEntry;
 use crate::protocol::manage::Manage;
-use crate::protocol::model::check_metadata;
+use crate::protocol::model::{DeviceInfo, check_metadata};
 use crate::protocol::{Device, Rc, Report, ReqId, timestamp};
 
 impl Service {
@@ -45,6 +45,12 @@ impl Service {
                 Answer::ok()
             }
             Report::Location(location) => {
+                // The second time it may come after what an operator has written since.
+                let again = !first_time(&mut row, req_id);
+                if again && row.location_written {
+                    self.change(step, Change::PutDevice(Box::new(row)));
+                    return Answer::nothing_new(BEFORE);
+                }
                 let placed = attributes::place(&mut row, &location, now);
                 self.change(step, Change::PutDevice(Box::new(row)));
                 match placed {
@@ -55,6 +61,7 @@ impl Service {
             }
             Report::AddLog(entry) => {
                 self.change(step, Change::PutDevice(Box::new(row)));
+                self.on_logged(now, device, &entry, step);
                 self.change(step, Change::AddLog(log_row(device, now, entry, req_id)));
                 Answer::ok()
             }
@@ -91,18 +98,22 @@ impl Service {
         req_id: Option<&ReqId>,
         step: &mut Step,
     ) -> Answer {
-        if let Some(metadata) = &manage.metadata
-            && let Err(malformed) = check_metadata("d.metadata", metadata)
-        {
-            return Answer::refused(Rc::BAD_REQUEST, malformed.to_string());
+        let info = manage.device_info.as_ref().map(DeviceInfo::to_object);
+        for (name, object) in [("d.metadata", &manage.metadata), ("d.deviceInfo", &info)] {
+            if let Some(object) = object
+                && let Err(malformed) = check_metadata(name, object)
+            {
+                return Answer::refused(Rc::BAD_REQUEST, malformed.to_string());
+            }
         }
-        // MQTT may deliver a manage twice, the second time after the 202 of a reboot that came later.
+        // MQTT may deliver a manage twice, the second time after the 202 of a reboot that came later, and after what was
+        // written or notified since.
         let again = !first_time(&mut row, req_id);
-        if let Some(metadata) = manage.metadata {
+        if let Some(metadata) = manage.metadata.filter(|_| !again) {
             row.metadata = metadata;
         }
-        if let Some(info) = manage.device_info {
-            row.device_info = info.to_object();
+        if let Some(info) = info.filter(|_| !again) {
+            row.device_info = info;
         }
         let lifetime = manage.lifetime.filter(|seconds| *seconds > 0);
         let supports = manage.supports.unwrap_or_default();
@@ -130,9 +141,10 @@ impl Service {
         });
         let device = row.device.clone();
         self.change(step, Change::PutDevice(Box::new(row)));
-        if !again {
-            self.complete_accepted(now, &device, step);
+        if again {
+            return Answer::nothing_new(BEFORE);
         }
+        self.complete_accepted(now, &device, step);
         Answer::ok()
     }
 
@@ -149,7 +161,10 @@ impl Service {
     }
 }
 
-/// Whether a manage or notify with this id is new; remembers it.
+/// Why a report that is delivered again says nothing.
+pub(super) const BEFORE: &str = "it came before";
+
+/// Whether a manage, location or notify with this id is new; remembers it.
 pub(super) fn first_time(row: &mut DeviceRow, req_id: Option<&ReqId>) -> bool {
     let Some(req_id) = req_id else { return true };
     if row.manages.contains(req_id) {
@@ -161,7 +176,7 @@ pub(super) fn first_time(row: &mut DeviceRow, req_id: Option<&ReqId>) -> bool {
     true
 }
 
-fn log_row(device: &Device, now: Now, entry: LogEntry, req_id: Option<&ReqId>) -> LogRow {
+pub(super) fn log_row(device: &Device, now: Now, entry: LogEntry, req_id: Option<&ReqId>) -> LogRow {
     LogRow {
         device: device.clone(),
         received_ms: now.unix_ms,

@@ -86,6 +86,8 @@ impl Service {
                 updated_ms: now.unix_ms,
                 state: None,
                 update_status: None,
+                initiated: None,
+                reason: None,
             };
             self.change(step, Change::PutStatus(row));
         }

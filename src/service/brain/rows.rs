@@ -26,13 +26,13 @@ pub struct DeviceRow {
     pub location_written: bool,
     /// `mgmt`; `None` while the device is unmanaged.
     pub managed: Option<Managed>,
-    /// The request ids of its last manages and notifies, newest last: one that the broker delivers again is answered
+    /// The request ids of its last manages, locations and notifies, newest last: one that the broker delivers again is answered
     /// again, but proves nothing about a reboot, and says nothing of a firmware action that began meanwhile.
     pub manages: Vec<ReqId>,
 }
 
 impl DeviceRow {
-    /// How many of a device's last manages and notifies are remembered.
+    /// How many of a device's last manages, locations and notifies are remembered.
     pub const MANAGES: usize = 32;
 
     /// A device that has just been heard of.
@@ -249,6 +249,10 @@ pub struct StatusRow {
     pub state: Option<FirmwareState>,
     /// `mgmt.firmware.updateStatus` as notified while the device worked on this.
     pub update_status: Option<UpdateStatus>,
+    /// The request id of a firmware action's [`RequestStep::Initiate`]: the device's log names it.
+    pub initiated: Option<ReqId>,
+    /// Why a firmware action failed, as the device logged it, before or after it notified so.
+    pub reason: Option<String>,
 }
 
 impl StatusRow {
@@ -295,6 +299,8 @@ pub struct ErrorCodeRow {
 pub enum Change {
     /// Insert or replace.
     PutDevice(Box<DeviceRow>),
+    /// The device, its logs and its error codes.
+    DeleteDevice(Device),
     /// Insert; a request itself never changes.
     PutRequest(RequestRow),
     /// The request with this number, and how its devices stand with it.
@@ -305,6 +311,8 @@ pub enum Change {
     AddLog(LogRow),
     /// All of a device.
     ClearLogs(Device),
+    /// The log of a device with this number.
+    DeleteLog(Device, i64),
     /// One more.
     AddErrorCode(ErrorCodeRow),
     /// All of a device.

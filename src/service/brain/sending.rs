@@ -61,18 +61,23 @@ impl Service {
         row.step = next;
         row.step_ms = now.unix_ms;
         row.req_id = self.ids.next_req_id();
+        if next == RequestStep::Initiate {
+            row.initiated = Some(row.req_id.clone());
+        }
         row.sent_ms = None;
         row.updated_ms = now.unix_ms;
         self.change(step, Change::PutStatus(row));
     }
 
-    /// Publishes what waits, a bounded number at a time, oldest first.
+    /// Publishes what waits, a bounded number at a time, oldest first. What is over is not asked any more: it ends with
+    /// [`super::Event::Deadline`], which may still be held back.
     pub(super) fn publish_pending(&mut self, now: Now, step: &mut Step) {
         if !self.connected || self.in_flight.len() >= WINDOW {
             return;
         }
         let room = WINDOW - self.in_flight.len();
         let waiting = self.tables.unsent().filter(|key| !self.in_flight_keys.contains(key));
+        let waiting = waiting.filter(|key| !self.is_over(now, key));
         let keys: Vec<Key> = waiting.take(room).cloned().collect();
         for key in keys {
             let row = self.tables.status(key.0, &key.1);
@@ -91,6 +96,15 @@ impl Service {
             self.in_flight_keys.insert(key);
             step.effects.push(Effect::Publish { id, topic, payload });
         }
+    }
+
+    /// Whether the time of a request has passed. The cancel of an observation is asked all the same: the device would
+    /// notify on for nobody.
+    fn is_over(&self, now: Now, key: &Key) -> bool {
+        let row = self.tables.status(key.0, &key.1);
+        let request = self.tables.request_by_number(key.0);
+        let over = request.is_some_and(|request| request.deadline_ms <= now.unix_ms);
+        over && row.is_some_and(|row| row.step != RequestStep::Cancel)
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::rows::{Change, DeviceRow};
 use crate::protocol::Device;
+use crate::protocol::diagnostics::LogEntry;
 use crate::protocol::model::FieldValue;
 
 /// The time at which an event is handled.
@@ -46,6 +47,13 @@ pub enum Event {
     Create(NewRequest),
     /// An operator writes attributes of a device. Answered by [`Effect::Reply`].
     Write(Write),
+    /// An operator changes what is kept of a device's diagnostics. Answered by [`Effect::Reply`].
+    Diagnose(Diagnose),
+    /// An operator has a device forgotten. Answered by [`Effect::Reply`].
+    Forget {
+        /// The device.
+        device: Device,
+    },
     /// An operator calls off what is in progress. Answered by [`Effect::Reply`].
     Cancel {
         /// The request.
@@ -93,10 +101,36 @@ pub struct NewRequest {
 pub struct Write {
     /// The device.
     pub device: Device,
-    /// `deviceInfo`, `metadata` or `location`, each whole.
+    /// `deviceInfo`, `metadata` or `location`, each whole; or members of the first two by dotted names, where `null` takes
+    /// one away.
     pub values: Vec<FieldValue>,
     /// How long the device may take, seconds, 1 to [`super::MAX_TIMEOUT`]; [`super::DEFAULT_UPDATE_TIMEOUT`] when not given.
     pub timeout: Option<u64>,
+}
+
+/// What an operator changes in the logs and error codes that are kept of a device. The device is not told: the protocol
+/// has no message for that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnose {
+    /// The device.
+    pub device: Device,
+    /// What is changed.
+    pub change: Diagnosis,
+}
+
+/// See [`Diagnose`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Diagnosis {
+    /// One more log.
+    AddLog(LogEntry),
+    /// The log with this number goes.
+    DeleteLog(i64),
+    /// All logs go.
+    ClearLogs,
+    /// One more error code, of this time in Unix milliseconds; of now, when none is given.
+    AddErrorCode(i64, Option<i64>),
+    /// All error codes go.
+    ClearErrorCodes,
 }
 
 /// What an operator's call led to.
@@ -114,6 +148,10 @@ pub enum Reply {
         /// The device as it is, or will be when it has taken them over.
         row: Box<DeviceRow>,
     },
+    /// The logs and error codes are as they were to be.
+    Diagnosed,
+    /// Nothing is known of the device any more.
+    Forgotten,
     /// What was in progress is called off.
     Cancelled,
     /// The request is cleared.

@@ -29,6 +29,8 @@ pub(super) struct Tables {
     numbers: HashMap<String, i64>,
     statuses: BTreeMap<Key, StatusRow>,
     req_ids: HashMap<ReqId, Key>,
+    /// By the request id that a firmware action was initiated with.
+    initiated: HashMap<ReqId, Key>,
     /// Which requests are in progress with a device.
     open: BTreeMap<Device, BTreeSet<i64>>,
     /// With how many devices a request is in progress; none is left out.
@@ -59,23 +61,30 @@ impl Tables {
         match change {
             Change::PutDevice(row) => self.put_device((**row).clone()),
             Change::PutRequest(row) => self.put_request(row.clone()),
+            Change::DeleteDevice(device) => self.delete_device(device),
             Change::DeleteRequest(number) => self.delete_request(*number),
             Change::PutStatus(row) => self.put_status(row.clone()),
             // Only the registry keeps these.
-            Change::AddLog(_) | Change::ClearLogs(_) | Change::AddErrorCode(_) | Change::ClearErrorCodes(_) => {}
+            Change::AddLog(_)
+            | Change::ClearLogs(_)
+            | Change::DeleteLog(..)
+            | Change::AddErrorCode(_)
+            | Change::ClearErrorCodes(_) => {}
         }
     }
 
     fn put_device(&mut self, row: DeviceRow) {
-        let dormant = |row: &DeviceRow| {
-            let at = row.managed.as_ref()?.dormant_ms?;
-            Some((at, Due::Dormant(row.device.clone())))
-        };
         if let Some(due) = self.devices.get(&row.device).and_then(dormant) {
             self.due.remove(&due);
         }
         self.due.extend(dormant(&row));
         self.devices.insert(row.device.clone(), row);
+    }
+
+    fn delete_device(&mut self, device: &Device) {
+        if let Some(due) = self.devices.remove(device).as_ref().and_then(dormant) {
+            self.due.remove(&due);
+        }
     }
 
     fn put_request(&mut self, row: RequestRow) {
@@ -114,12 +123,18 @@ impl Tables {
             self.due.extend(unanswered(&row));
         }
         self.req_ids.insert(row.req_id.clone(), key.clone());
+        if let Some(req_id) = &row.initiated {
+            self.initiated.insert(req_id.clone(), key.clone());
+        }
         self.statuses.insert(key, row);
     }
 
     fn remove_status(&mut self, key: &Key) {
         let Some(row) = self.statuses.remove(key) else { return };
         self.req_ids.remove(&row.req_id);
+        if let Some(req_id) = &row.initiated {
+            self.initiated.remove(req_id);
+        }
         self.unsent.remove(key);
         if row.is_complete() {
             return;
@@ -194,6 +209,10 @@ impl Tables {
         self.statuses.get(self.req_ids.get(req_id)?)
     }
 
+    pub(super) fn status_by_initiated(&self, req_id: &ReqId) -> Option<&StatusRow> {
+        self.statuses.get(self.initiated.get(req_id)?)
+    }
+
     pub(super) fn status_total(&self) -> usize {
         self.statuses.len()
     }
@@ -244,6 +263,12 @@ impl Tables {
         let (at, due) = self.due.first()?;
         (*at <= now_ms).then(|| due.clone())
     }
+}
+
+/// When the lifetime of a device ends.
+fn dormant(row: &DeviceRow) -> Option<(i64, Due)> {
+    let at = row.managed.as_ref()?.dormant_ms?;
+    Some((at, Due::Dormant(row.device.clone())))
 }
 
 /// When the patience with a cancel ends.

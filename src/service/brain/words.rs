@@ -1,6 +1,7 @@
 //! What happened, in words for a person.
 
 use crate::protocol::Report;
+use crate::protocol::diagnostics::Severity;
 use crate::protocol::firmware::{FirmwareState, UpdateStatus};
 use crate::protocol::manage::Manage;
 
@@ -37,8 +38,7 @@ pub(super) fn report(report: &Report) -> String {
         Report::AddErrorCode(code) => format!("has error code {code}"),
         Report::ClearErrorCodes => "cleared its error codes".into(),
         Report::AddLog(entry) => {
-            let severity = ["information", "warning", "error"][entry.severity as usize];
-            format!("logged ({severity}): {}", entry.message)
+            format!("logged ({}): {}", severity(entry.severity), entry.message)
         }
         Report::ClearLogs => "cleared its logs".into(),
         Report::Notify(fields) => {
@@ -48,6 +48,15 @@ pub(super) fn report(report: &Report) -> String {
                 .collect();
             format!("notified {}", fields.join(", "))
         }
+    }
+}
+
+/// How bad a log is, in words.
+pub fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Information => "information",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
     }
 }
 

@@ -5,13 +5,13 @@
 //! device's next manage tells what it says itself.
 
 use super::Service;
-use super::attributes;
 use super::message::say;
 use super::requests::{check_timeout, refusal};
 use super::rows::{Action, Change, RequestStep, StatusRow};
 use super::step::{Now, Refusal, RefusalKind, Reply, Step, Write};
-use crate::protocol::model::FieldValue;
-use crate::protocol::{Device, MAX_PAYLOAD, Malformed, Request, Response};
+use super::written;
+use crate::protocol::model::{FieldValue, kept_in};
+use crate::protocol::{Device, MAX_PAYLOAD, Malformed, Rc, Request, Response};
 
 /// The parameters of a request for these values, in the shape of the API.
 fn to_parameters(values: &[FieldValue]) -> Vec<serde_json::Value> {
@@ -56,9 +56,9 @@ impl Service {
             return Err(refusal(RefusalKind::NotFound, message));
         };
         check_timeout(write.timeout)?;
-        let values = attributes::written(&row, write.values, now).map_err(invalid)?;
+        let values = written::read(&row, write.values, now).map_err(invalid)?;
         let mut changed = row.clone();
-        attributes::write(&mut changed, &values, now);
+        written::put(&mut changed, &values, now).map_err(invalid)?;
         let changed = Box::new(changed);
         if row.managed.is_none() {
             self.change(step, Change::PutDevice(changed.clone()));
@@ -92,7 +92,7 @@ impl Service {
         })
     }
 
-    /// One update at a time: each is the whole of an attribute, and a second would undo what the first is about to do.
+    /// One update at a time: it may be the whole of an attribute, and would undo what another is about to do.
     fn check_unwritten(&self, device: &Device) -> Result<(), Refusal> {
         let open = self.tables.open_of(device);
         let request = open
@@ -107,13 +107,35 @@ impl Service {
         Err(refusal(RefusalKind::Conflict, message))
     }
 
-    /// The device has taken over what was written.
-    pub(super) fn on_written(&mut self, now: Now, row: &StatusRow, step: &mut Step) {
-        let values = self.values_of(row);
-        if let Some(mut device) = self.tables.device(&row.device).cloned() {
-            attributes::write(&mut device, &values, now);
+    /// The device has taken over what was written. What has grown too large together with what it told meanwhile is
+    /// left to its next manage.
+    pub(super) fn on_written(&mut self, now: Now, device: &Device, values: &[FieldValue], step: &mut Step) {
+        if let Some(mut device) = self.tables.device(device).cloned()
+            && written::put(&mut device, values, now).is_ok()
+        {
             self.change(step, Change::PutDevice(Box::new(device)));
         }
+    }
+
+    /// What of an update the device has taken over: not what it says that it keeps. There its own word counts, the last
+    /// one that is known, until it tells again.
+    pub(super) fn taken_of(&self, row: &StatusRow, response: &Response) -> Vec<FieldValue> {
+        let kept = kept_in(response.message.as_deref().unwrap_or_default());
+        let mut values = self.values_of(row);
+        values.retain(|value| !kept.contains(&value.field.as_str()));
+        let known = self.tables.device(&row.device).map(|device| &device.device_info);
+        for value in values.iter_mut().filter(|value| value.field == "deviceInfo") {
+            let serde_json::Value::Object(info) = &mut value.value else {
+                continue;
+            };
+            for member in kept.iter().filter_map(|name| name.strip_prefix("deviceInfo.")) {
+                match known.and_then(|known| known.get(member)) {
+                    Some(known) => info.insert(member.to_owned(), known.clone()),
+                    None => info.remove(member),
+                };
+            }
+        }
+        values
     }
 
     /// What an update writes; nothing for other requests.
@@ -123,8 +145,9 @@ impl Service {
         request.map_or_else(Vec::new, |request| values(&request.parameters))
     }
 
-    /// True while the device may still say that it has taken over what was written, though nobody waits any more.
+    /// True while the device may still say that it has taken over what was written, though nobody waits any more: it gets
+    /// a request again that it has refused when its acknowledgement was lost, and may have room on its disk then.
     pub(super) fn is_unwritten(&self, row: &StatusRow) -> bool {
-        row.step == RequestStep::Update && row.rc.is_none() && self.action(row) == Some(Action::Update)
+        row.step == RequestStep::Update && row.rc != Some(Rc::CHANGED.0) && self.action(row) == Some(Action::Update)
     }
 }

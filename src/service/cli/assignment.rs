@@ -66,11 +66,46 @@ fn metadata(text: &str) -> Option<Value> {
     (!text.is_empty() && !value.is_null()).then_some(value)
 }
 
-/// The body of a PUT: of what is written the whole attribute, as the device is shown, with what is to be changed.
+/// The body of a PUT: by dotted names the members of `metadata` and `deviceInfo` that are named, and no other, so that the
+/// device keeps those as it has them. A part of an object in metadata takes the rest of that object with it, as the device
+/// is shown. Written whole is what is assigned whole, and what has a name with dots in it.
+///
+/// # Errors
+/// Names what is on the way and is no object, or what is to go and is not there.
+pub(super) fn members(assignments: &[Assignment], shown: &Value) -> Result<Value, String> {
+    let all = whole(assignments, shown)?;
+    let mut body = Map::new();
+    for Assignment { path, value } in assignments {
+        let attribute = path[0].as_str();
+        let object = &all[attribute];
+        let is_whole = |other: &Assignment| match other.path.as_slice() {
+            [] => false,
+            [whole] => whole == attribute,
+            [whole, rest @ ..] => {
+                whole == attribute && rest.len() > 1 && shown[attribute].get(rest.join(".")).is_some()
+            }
+        };
+        if assignments.iter().any(is_whole) {
+            body.insert(attribute.to_owned(), object.clone());
+            continue;
+        }
+        let Some(member) = path.get(1) else { continue };
+        let known = object.get(member);
+        if known.is_none() && value.is_none() && path.len() > 2 {
+            return Err(format!(
+                "there is no {attribute}.{member} that something could be taken away from"
+            ));
+        }
+        body.insert(format!("{attribute}.{member}"), known.cloned().unwrap_or_default());
+    }
+    Ok(body.into())
+}
+
+/// The same with each attribute whole, as the device is shown, with what is to be changed.
 ///
 /// # Errors
 /// Names what is on the way and is no object.
-pub(super) fn apply(assignments: &[Assignment], shown: &Value) -> Result<Value, String> {
+pub(super) fn whole(assignments: &[Assignment], shown: &Value) -> Result<Value, String> {
     let mut body = json!({});
     for Assignment { path, value } in assignments {
         let attribute = path[0].as_str();
@@ -146,41 +181,68 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn applied(texts: &[&str], shown: &Value) -> Result<Value, String> {
-        let assignments: Vec<Assignment> = texts.iter().map(|text| text.parse().unwrap()).collect();
-        apply(&assignments, shown)
+    fn parsed(texts: &[&str]) -> Vec<Assignment> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
-    fn what_is_not_named_stays_and_only_attributes_that_are_written_are_sent() {
-        let shown = json!({"metadata": {"site": "south", "n": 1}, "deviceInfo": {"fwVersion": "1", "model": "x"}});
+    fn only_what_is_named_is_sent() {
+        let shown =
+            json!({"metadata": {"site": "south", "n": 1, "slot": {"n": 1, "m": 2}}, "deviceInfo": {"model": "x"}});
+        for (texts, body) in [
+            (&["metadata.site=north"][..], json!({"metadata.site": "north"})),
+            (
+                &["description=at the gate", "deviceInfo.model="],
+                json!({"deviceInfo.description": "at the gate", "deviceInfo.model": null}),
+            ),
+            (
+                &[
+                    "metadata.n=",
+                    "metadata.a.b=true",
+                    "metadata.a.c=x",
+                    "metadata.slot.n=5",
+                ],
+                json!({"metadata.n": null, "metadata.a": {"b": true, "c": "x"}, "metadata.slot": {"n": 5, "m": 2}}),
+            ),
+            (&["metadata.slot.n="], json!({"metadata.slot": {"m": 2}})),
+            (&["metadata.gone="], json!({"metadata.gone": null})),
+            (&["metadata.n=2", "metadata.n=3"], json!({"metadata.n": 3})),
+            (&["metadata="], json!({"metadata": {}})),
+            (&["metadata.n=2", "metadata={\"a\":1}"], json!({"metadata": {"a": 1}})),
+            (
+                &["metadata={\"a\":1}", "metadata.n=2", "model=y"],
+                json!({"metadata": {"a": 1, "n": 2}, "deviceInfo.model": "y"}),
+            ),
+        ] {
+            assert_eq!(members(&parsed(texts), &shown), Ok(body), "{texts:?}");
+        }
+        let said = members(&parsed(&["metadata.x.y=null"]), &shown).unwrap_err();
+        assert!(said.starts_with("there is no metadata.x"), "{said}");
+        let dotted = json!({"metadata": {"a.b": 1, "a": {"c": 2}}});
         assert_eq!(
-            applied(&["metadata.site=north"], &shown),
+            members(&parsed(&["metadata.a.b=2", "metadata.a.c="]), &dotted),
+            Ok(json!({"metadata": {"a.b": 2, "a": {}}})),
+            "a device cannot tell the name from a path"
+        );
+        assert_eq!(
+            members(&parsed(&["metadata.a.b="]), &dotted),
+            Ok(json!({"metadata": {"a": {"c": 2}}}))
+        );
+    }
+
+    #[test]
+    fn of_the_whole_what_is_not_named_is_as_it_is_shown() {
+        let shown = json!({"metadata": {"site": "south", "n": 1}, "deviceInfo": {"fwVersion": "1", "model": "x"}});
+        let whole = |texts: &[&str]| whole(&parsed(texts), &shown);
+        assert_eq!(
+            whole(&["metadata.site=north"]),
             Ok(json!({"metadata": {"site": "north", "n": 1}}))
         );
         assert_eq!(
-            applied(&["description=at the gate", "deviceInfo.model="], &shown),
+            whole(&["description=at the gate", "deviceInfo.model="]),
             Ok(json!({"deviceInfo": {"fwVersion": "1", "description": "at the gate"}}))
         );
-        assert_eq!(
-            applied(&["metadata.n=", "metadata.a.b=true", "metadata.a.c=x"], &shown),
-            Ok(json!({"metadata": {"site": "south", "a": {"b": true, "c": "x"}}}))
-        );
-        assert_eq!(
-            applied(&["metadata.x.y=null"], &shown),
-            Ok(json!({"metadata": shown["metadata"]}))
-        );
-        assert_eq!(applied(&["metadata="], &shown), Ok(json!({"metadata": {}})));
-        assert_eq!(
-            applied(&["metadata={\"a\":1}"], &json!({})),
-            Ok(json!({"metadata": {"a": 1}}))
-        );
-        let dotted = json!({"metadata": {"a.b": 1, "a": {"c": 2}}});
-        assert_eq!(
-            applied(&["metadata.a.b=2", "metadata.a.c="], &dotted),
-            Ok(json!({"metadata": {"a.b": 2, "a": {}}}))
-        );
-        let error = applied(&["metadata.site.street=x"], &shown).unwrap_err();
+        let error = whole(&["metadata.site.street=x"]).unwrap_err();
         assert_eq!(error, "metadata.site is \"south\" and has no members");
     }
 

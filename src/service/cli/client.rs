@@ -11,6 +11,9 @@ use super::super::bundle::BundleError;
 use super::super::key::{Key, KeyError};
 use crate::protocol::Device;
 
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(30);
+
 /// Speaks to one service with one key.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -28,6 +31,12 @@ pub(super) enum CallError {
     Address { api: String, error: String },
     #[error("no service answers at {api} ({error}); is iotdm serve running? --api or IOTDM_API names its address")]
     Unreachable { api: String, error: String },
+    /// It was reached, and what came of it is not known.
+    #[error(
+        "{api} was asked, and its answer got lost ({error}): the request may be registered, and carried out. \
+         GET {api}/api/v0002/mgmt/requests lists what is, newest last; look there before you repeat it"
+    )]
+    Unanswered { api: String, error: String },
     /// The service says no.
     #[error("{message}")]
     Refused { status: StatusCode, message: String },
@@ -43,7 +52,7 @@ impl CallError {
     /// True when the same call may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            CallError::Unreachable { .. } => true,
+            CallError::Unreachable { .. } | CallError::Unanswered { .. } | CallError::Answer { .. } => true,
             CallError::Refused { status, .. } => status.is_server_error(),
             _ => false,
         }
@@ -124,9 +133,18 @@ impl Client {
         self.call(Method::PUT, path, Some(body)).await
     }
 
+    pub(super) async fn delete(&self, path: &str) -> Result<(), CallError> {
+        // There is nothing in the answer.
+        self.send(Method::DELETE, path, None, Some(CALL)).await.map(drop)
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
-        let response = self.send(method, path, body, Some(Duration::from_secs(30))).await?;
-        response.json().await.map_err(|error| self.not_understood(&error))
+        let response = self.send(method.clone(), path, body, Some(CALL)).await?;
+        let answer = response.json().await;
+        answer.map_err(|error| match method {
+            Method::GET => self.not_understood(&error),
+            _ => self.unanswered(&error),
+        })
     }
 
     /// What devices say and what is sent to them, from now on.
@@ -136,6 +154,13 @@ impl Client {
             response,
             buffer: Vec::new(),
         })
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> CallError {
+        CallError::Unanswered {
+            api: self.api.clone(),
+            error: cause(error),
+        }
     }
 
     pub(super) fn not_understood(&self, error: &reqwest::Error) -> CallError {
@@ -152,6 +177,7 @@ impl Client {
         body: Option<&Value>,
         limit: Option<Duration>,
     ) -> Result<reqwest::Response, CallError> {
+        let changes = method != Method::GET;
         let mut request = self
             .http
             .request(method, format!("{}/api/v0002{path}", self.api))
@@ -162,10 +188,16 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| CallError::Unreachable {
-            api: self.api.clone(),
-            error: cause(&error),
-        })?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| match changes && !error.is_connect() {
+                true => self.unanswered(&error),
+                false => CallError::Unreachable {
+                    api: self.api.clone(),
+                    error: cause(&error),
+                },
+            })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

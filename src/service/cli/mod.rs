@@ -5,8 +5,11 @@
 mod assignment;
 mod client;
 mod confirm;
+mod errors;
 mod firmware;
+mod forget;
 mod initiate;
+mod logs;
 mod ls;
 mod observe;
 mod output;
@@ -27,10 +30,11 @@ use super::settings::{KEY_FILE, LISTEN, STATE, Settings};
 use super::span;
 use crate::protocol::Device;
 use client::{CallError, Client};
+use confirm::Deed;
 use output::Output;
 
 /// The service's side of device management over MQTT: run the service, see who is managed and what is known of a device,
-/// change that, reboot and reset devices, install firmware.
+/// change that, read its logs, reboot and reset devices, install firmware.
 #[derive(Debug, Parser)]
 #[command(name = "iotdm", version, max_term_width = 100)]
 #[command(after_help = "Begin with: iotdm serve --config FILE; then, elsewhere on this host: iotdm ls")]
@@ -80,6 +84,17 @@ enum Command {
     /// The device first tells how it is now, if it can, and then what changes. Ctrl-C ends that at the device, too.
     #[command(after_help = observe::HELP)]
     Observe(observe::Observe),
+    /// Show what a device has logged, oldest first
+    #[command(after_help = logs::HELP)]
+    Logs(logs::Logs),
+    /// Show the error codes of a device, newest first
+    Errors {
+        /// The device, for example edge-gateway/gw-0001
+        #[arg(value_name = "TYPE/ID")]
+        device: Device,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Ask a device to reboot
     ///
     /// Without --wait this ends as soon as the service has registered the request. With --wait it follows the request:
@@ -108,6 +123,24 @@ enum Command {
         yes: bool,
         #[command(flatten)]
         initiate: Initiate,
+    },
+    /// Forget a device that is no more, with its logs and error codes
+    ///
+    /// On a terminal the device's id must be typed first; anywhere else --yes is needed. What was asked of the device before
+    /// stays with the requests.
+    #[command(
+        after_help = "A device that still speaks is registered anew: what keeps it out is the broker's access control \
+                            list."
+    )]
+    Forget {
+        /// The device, for example edge-gateway/gw-0001
+        #[arg(value_name = "TYPE/ID")]
+        device: Device,
+        /// Do not ask for the device's id to be typed
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        connection: Connection,
     },
     /// Install firmware on devices, or see how it stands
     Firmware {
@@ -197,27 +230,47 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve { config, verbose } => runtime.block_on(run_service(&config, verbose)),
         Command::Ls { connection } => {
-            runtime.block_on(connection.run(async |client, output| ls::ls(client, output).await))
+            runtime.block_on(connection.look(async |client, output| ls::ls(client, output).await))
         }
         Command::Watch { connection } => {
-            runtime.block_on(connection.run(async |client, output| watch::watch(client, output).await))
+            runtime.block_on(connection.look(async |client, output| watch::watch(client, output).await))
         }
         Command::Show { device, connection } => {
-            runtime.block_on(connection.run(async |client, output| show::show(client, output, &device).await))
+            runtime.block_on(connection.look(async |client, output| show::show(client, output, &device).await))
         }
         Command::Set(set) => {
             runtime.block_on((set.connection).run(async |client, output| set::set(client, output, &set).await))
         }
         Command::Observe(wanted) => runtime
-            .block_on((wanted.connection).run(async |client, output| observe::observe(client, output, &wanted).await)),
+            .block_on((wanted.connection).look(async |client, output| observe::observe(client, output, &wanted).await)),
+        Command::Logs(wanted) => {
+            runtime.block_on((wanted.connection).look(async |client, output| logs::logs(client, output, &wanted).await))
+        }
+        Command::Errors { device, connection } => {
+            runtime.block_on(connection.look(async |client, output| errors::errors(client, output, &device).await))
+        }
         Command::Reboot { initiate } => runtime.block_on(initiate.run(&initiate::REBOOT)),
-        Command::FactoryReset { yes, initiate } => match confirm::reset(&initiate.device, yes) {
+        Command::FactoryReset { yes, initiate } => match confirm::typed(Deed::Reset, &initiate.device, yes) {
             Ok(()) => runtime.block_on(initiate.run(&initiate::FACTORY_RESET)),
+            Err(refused) => refused.tell(),
+        },
+        Command::Forget {
+            device,
+            yes,
+            connection,
+        } => match confirm::typed(Deed::Forget, &device, yes) {
+            Ok(()) => {
+                runtime.block_on(connection.run(async |client, output| forget::forget(client, output, &device).await))
+            }
             Err(refused) => refused.tell(),
         },
         Command::Firmware { command } => {
             let connection = command.connection();
-            runtime.block_on(connection.run(async |client, output| command.run(client, output).await))
+            let run = async |client: &Client, output: &mut Output| command.run(client, output).await;
+            match command {
+                firmware::Command::Push(_) => runtime.block_on(connection.run(run)),
+                firmware::Command::Status { .. } => runtime.block_on(connection.look(run)),
+            }
         }
     }
 }
@@ -232,8 +285,21 @@ impl Initiate {
 }
 
 impl Connection {
+    /// Runs a command that is for what it prints.
+    async fn look(&self, command: impl AsyncFnOnce(&Client, &mut Output) -> Result<ExitCode, CallError>) -> ExitCode {
+        self.with(Output::new(self.json), command).await
+    }
+
+    /// Runs a command that does something; its exit code says how that ended, whether or not somebody reads the output.
     async fn run(&self, command: impl AsyncFnOnce(&Client, &mut Output) -> Result<ExitCode, CallError>) -> ExitCode {
-        let mut output = Output::new(self.json);
+        self.with(Output::of_deed(self.json), command).await
+    }
+
+    async fn with(
+        &self,
+        mut output: Output,
+        command: impl AsyncFnOnce(&Client, &mut Output) -> Result<ExitCode, CallError>,
+    ) -> ExitCode {
         let outcome = match Client::new(&self.api, &self.key_file) {
             Ok(client) => command(&client, &mut output).await,
             Err(error) => Err(error),

@@ -8,11 +8,19 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(super) struct Output {
     json: bool,
+    /// Nobody reading it any more is no error.
+    unread: bool,
 }
 
 impl Output {
+    /// Of a command that is for what it prints, and over when nobody reads that any more.
     pub(super) fn new(json: bool) -> Self {
-        Output { json }
+        Output { json, unread: false }
+    }
+
+    /// Of a command that does something: it goes on to its end, read or not.
+    pub(super) fn of_deed(json: bool) -> Self {
+        Output { json, unread: true }
     }
 
     /// Whether JSON is wanted.
@@ -23,8 +31,10 @@ impl Output {
     /// One line of text.
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        out.flush()
+        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+            Err(error) if self.unread && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
     }
 
     /// One JSON value on one line.

@@ -1,6 +1,8 @@
 //! `iotdm set`: attributes get values. The device is asked, and what it answers is said.
 //!
-//! The API writes an attribute whole (REST API v0002: PUT of a device), so what is not to be changed is read first.
+//! Only what is named is sent, so that the rest stays as the device has it, which may be newer than what the service
+//! knows. An agent that has no members by dotted names answers 404; only that one is sent the whole attribute (REST API
+//! v0002: PUT of a device), with what is not to be changed as the service has it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use super::assignment::{self, Assignment, Place};
 use super::client::{CallError, Client};
 use super::output::{self, Output, age, plain};
 use super::{Connection, timeout};
+use crate::protocol::model::kept_in;
 use crate::protocol::{Device, timestamp};
 
 /// How often the service is asked how the request stands.
@@ -29,6 +32,7 @@ What can be written:
                          A device may keep what it knows better, such as its fwVersion
   NAME=                  takes the value away
 
+Only what is named is sent; the rest stays as the device has it.
 A device that is away may still take over what timed out: the broker keeps it.
 
 Examples:
@@ -54,11 +58,20 @@ pub(super) struct Set {
     pub(super) connection: Connection,
 }
 
-/// One call of the API: the path's tail, the body, and what is written in words.
+/// One call of the API: the path's tail, and the body.
 struct Part {
     tail: &'static str,
     body: Value,
-    names: String,
+}
+
+/// What a call led to.
+enum End {
+    /// The device was not asked; the answer of the service.
+    Stored(Value),
+    /// The device was asked; how it stands with the request at its end.
+    Asked(Value),
+    /// Nothing final came.
+    Open,
 }
 
 pub(super) async fn set(client: &Client, output: &mut Output, wanted: &Set) -> Result<ExitCode, CallError> {
@@ -73,7 +86,7 @@ pub(super) async fn set(client: &Client, output: &mut Output, wanted: &Set) -> R
     for (n, part) in parts.iter().enumerate() {
         if !write(client, output, wanted, part, &shown).await? {
             if let Some(next) = parts.get(n + 1) {
-                output::error(&format!("{} was not written either", next.names));
+                output::error(&format!("{} was not written either", next.names()));
             }
             return Ok(ExitCode::FAILURE);
         }
@@ -84,23 +97,14 @@ pub(super) async fn set(client: &Client, output: &mut Output, wanted: &Set) -> R
 fn parts(wanted: &Set, shown: &Value) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     if !wanted.assignments.is_empty() {
-        let body = assignment::apply(&wanted.assignments, shown)?;
-        let names: Vec<&str> = body
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name.as_str())
-            .collect();
         parts.push(Part {
             tail: "",
-            names: names.join(", "),
-            body,
+            body: assignment::members(&wanted.assignments, shown)?,
         });
     }
     if let Some(place) = wanted.location {
         parts.push(Part {
             tail: "/location",
-            names: "location".to_owned(),
             body: place.to_value(),
         });
     }
@@ -115,8 +119,30 @@ async fn write(
     part: &Part,
     shown: &Value,
 ) -> Result<bool, CallError> {
-    let (device, names) = (&wanted.device, &part.names);
-    let (type_id, device_id) = (device.type_id(), device.device_id());
+    let device = &wanted.device;
+    let end = ask(client, wanted, part).await?;
+    match &end {
+        End::Asked(row) if row["rc"] == 404 && row["status"] != 0 && part.has_members() => {
+            let shown = client.device(device, "").await?;
+            match assignment::whole(&wanted.assignments, &shown) {
+                Ok(body) => {
+                    let whole = Part { tail: part.tail, body };
+                    let names = whole.names();
+                    output::error(&format!("{device} takes no member alone: {names} is written whole"));
+                    let end = ask(client, wanted, &whole).await?;
+                    tell(output, device, &names, &end, &shown)
+                }
+                // It has changed meanwhile.
+                Err(_) => tell(output, device, &part.names(), &end, &shown),
+            }
+        }
+        _ => tell(output, device, &part.names(), &end, shown),
+    }
+}
+
+/// Has one part written, and waits for its end.
+async fn ask(client: &Client, wanted: &Set, part: &Part) -> Result<End, CallError> {
+    let (type_id, device_id) = (wanted.device.type_id(), wanted.device.device_id());
     let seconds = wanted.timeout.as_secs();
     let path = format!(
         "/device/types/{type_id}/devices/{device_id}{}?timeout={seconds}",
@@ -124,34 +150,45 @@ async fn write(
     );
     let stored = client.put(&path, &part.body).await?;
     let Some(id) = stored["reqId"].as_str() else {
-        if output.is_json() {
-            output.value(&stored)?;
-        } else if shown["refs"]["mgmt"].is_string() {
-            output.line(&format!(
-                "{names}: stored; this service does not say whether {device} takes it"
-            ))?;
-        } else {
-            output.line(&format!(
-                "{names}: stored here only. {device} is not managed: it was not asked, and what it says \
-                 in its next manage replaces this"
-            ))?;
-        }
-        return Ok(true);
+        return Ok(End::Stored(stored));
     };
     let path = format!("/mgmt/requests/{id}/deviceStatus/{type_id}/{device_id}");
     let Some(mut row) = end(client, &path, wanted.timeout + PATIENCE).await? else {
-        output::error(&format!(
-            "the service says nothing final about what was written to {device}; is it connected to the broker? \
-             its log says so"
-        ));
-        return Ok(false);
+        return Ok(End::Open);
     };
-    let done = row["status"] == 0;
+    row["id"] = id.into();
+    Ok(End::Asked(row))
+}
+
+/// Says how it ended; false when the device did not take it.
+fn tell(output: &mut Output, device: &Device, names: &str, end: &End, shown: &Value) -> Result<bool, CallError> {
+    let (value, done, text) = match end {
+        End::Open => {
+            output::error(&format!(
+                "the service says nothing final about what was written to {device}; is it connected to the broker? \
+                 its log says so"
+            ));
+            return Ok(false);
+        }
+        End::Stored(stored) if shown["refs"]["mgmt"].is_string() => {
+            let text = format!("{names}: stored; this service does not say whether {device} takes it");
+            (stored, true, text)
+        }
+        End::Stored(stored) => {
+            let text = format!(
+                "{names}: stored here only. {device} is not managed: it was not asked, and what it says \
+                 in its next manage replaces this"
+            );
+            (stored, true, text)
+        }
+        End::Asked(row) => {
+            let text = outcome(device, names, row, shown, outside::now().unix_ms);
+            (row, row["status"] == 0 && kept(row).is_empty(), text)
+        }
+    };
     if output.is_json() {
-        row["id"] = id.into();
-        output.value(&row)?;
+        output.value(value)?;
     } else {
-        let text = outcome(device, names, &row, shown, outside::now().unix_ms);
         output.line(&plain(&text))?;
     }
     Ok(done)
@@ -178,11 +215,20 @@ async fn end(client: &Client, path: &str, limit: Duration) -> Result<Option<Valu
     Ok(None)
 }
 
+/// What the device did not take over, though it answered 204.
+fn kept(row: &Value) -> Vec<&str> {
+    kept_in(row["message"].as_str().unwrap_or_default())
+}
+
 /// How it ended, in words.
 fn outcome(device: &Device, names: &str, row: &Value, shown: &Value, now_ms: i64) -> String {
     let message = row["message"].as_str().unwrap_or("no reason given");
     match (row["status"].as_u64(), row["rc"].as_u64()) {
-        (Some(0), _) => format!("{names}: {device} has taken it over"),
+        (Some(0), _) => match kept(row).join(", ") {
+            kept if kept.is_empty() => format!("{names}: {device} has taken it over"),
+            kept if kept == names => format!("{names}: {device} keeps what it has: it knows better"),
+            kept => format!("{names}: {device} has taken it over, but keeps its own {kept}: it knows better"),
+        },
         (Some(3), _) if row["sent"].is_null() => {
             format!("{names}: timed out: {message}. Is the service connected to it? Its log says so")
         }
@@ -194,6 +240,25 @@ fn outcome(device: &Device, names: &str, row: &Value, shown: &Value, now_ms: i64
         (_, Some(501)) => format!("{names}: the device refused: 501, it cannot change this: {message}"),
         (_, Some(rc)) => format!("{names}: the device refused: {rc}: {message}"),
         _ => format!("{names}: failed: {message}"),
+    }
+}
+
+impl Part {
+    /// What it writes: attributes, or their members.
+    fn names(&self) -> String {
+        match self.tail {
+            "" => {
+                let names = self.body.as_object().into_iter().flatten().map(|(name, _)| plain(name));
+                names.collect::<Vec<_>>().join(", ")
+            }
+            _ => "location".to_owned(),
+        }
+    }
+
+    /// Whether it writes members alone.
+    fn has_members(&self) -> bool {
+        let names = self.body.as_object().into_iter().flatten().map(|(name, _)| name);
+        self.tail.is_empty() && names.into_iter().any(|name| name.contains('.'))
     }
 }
 
@@ -219,6 +284,14 @@ mod tests {
         let now_ms = timestamp::parse("2024-05-01T13:00:00Z").unwrap();
         for (row, said) in [
             (json!({"status": 0, "rc": 204}), "metadata: edge/gw-1 has taken it over"),
+            (
+                json!({"status": 0, "rc": 204, "message": "kept by the device: metadata"}),
+                "metadata: edge/gw-1 keeps what it has: it knows better",
+            ),
+            (
+                json!({"status": 0, "rc": 204, "message": "kept by the device: location, deviceInfo.fwVersion"}),
+                "metadata: edge/gw-1 has taken it over, but keeps its own location, deviceInfo.fwVersion: it knows better",
+            ),
             (
                 json!({"status": 2, "rc": 400, "message": "d.fields[0].value: too deep"}),
                 "metadata: the device refused: 400: d.fields[0].value: too deep",

@@ -117,7 +117,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `2024-05-01T10:00:00Z, 5 min ago`
-fn moment(value: &Value, now_ms: i64) -> Option<String> {
+pub(super) fn moment(value: &Value, now_ms: i64) -> Option<String> {
     let text = value.as_str()?;
     let at = match timestamp::parse(text) {
         Some(at) if at > now_ms => format!(", in {}", age(at - now_ms)),

@@ -21,6 +21,13 @@ impl Registry {
             match change {
                 Change::PutDevice(row) => put_device(&transaction, row)?,
                 Change::PutRequest(row) => put_request(&transaction, row)?,
+                Change::DeleteDevice(device) => {
+                    transaction
+                        .prepare_cached("DELETE FROM devices WHERE type_id = ?1 AND device_id = ?2")?
+                        .execute([device.type_id(), device.device_id()])?;
+                    diagnostics::clear(&transaction, "logs", device)?;
+                    diagnostics::clear(&transaction, "error_codes", device)?;
+                }
                 Change::DeleteRequest(number) => {
                     for table in ["statuses WHERE request", "requests WHERE number"] {
                         transaction
@@ -31,6 +38,7 @@ impl Registry {
                 Change::PutStatus(row) => put_status(&transaction, row)?,
                 Change::AddLog(row) => diagnostics::add_log(&transaction, row)?,
                 Change::ClearLogs(device) => diagnostics::clear(&transaction, "logs", device)?,
+                Change::DeleteLog(device, id) => diagnostics::delete_log(&transaction, device, *id)?,
                 Change::AddErrorCode(row) => diagnostics::add_error_code(&transaction, row)?,
                 Change::ClearErrorCodes(device) => diagnostics::clear(&transaction, "error_codes", device)?,
             }
@@ -87,7 +95,7 @@ fn put_status(transaction: &Transaction<'_>, row: &StatusRow) -> Result<(), Regi
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO statuses
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         )?
         .execute(params![
             row.request,
@@ -107,6 +115,8 @@ fn put_status(transaction: &Transaction<'_>, row: &StatusRow) -> Result<(), Regi
             row.outcome.map(|outcome| outcome as i64),
             row.state.map(|state| state as i64),
             row.update_status.map(|status| status as i64),
+            row.initiated.as_ref().map(ReqId::as_str),
+            row.reason,
         ])?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Logs and error codes: added, cleared, bounded, and read for the operator.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde_json::Value;
 
 use super::super::brain::{ErrorCodeRow, LogRow};
 use super::{Registry, RegistryError};
@@ -46,21 +47,36 @@ impl Registry {
     /// # Errors
     /// SQLite refuses.
     pub fn logs(&self, device: &Device, now_ms: i64) -> Result<Vec<Log>, RegistryError> {
+        self.logs_after(device, 0, now_ms)
+    }
+
+    /// The same without what came before the log of this number, and itself. Numbers are given once and grow, also over
+    /// what was cleared.
+    ///
+    /// # Errors
+    /// SQLite refuses.
+    pub fn logs_after(&self, device: &Device, id: i64, now_ms: i64) -> Result<Vec<Log>, RegistryError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, timestamp, severity, message, data FROM logs
-             WHERE type_id = ?1 AND device_id = ?2 AND received_ms >= ?3 ORDER BY id DESC",
+             WHERE type_id = ?1 AND device_id = ?2 AND received_ms >= ?3 AND id > ?4 ORDER BY id DESC",
         )?;
         let oldest = now_ms.saturating_sub(MAX_LOG_AGE_MS);
-        let found = statement.query_map(params![device.type_id(), device.device_id(), oldest], |row| {
-            Ok(Log {
-                id: row.get(0)?,
-                timestamp: row.get(1)?,
-                severity: row.get(2)?,
-                message: row.get(3)?,
-                data: row.get(4)?,
-            })
-        })?;
+        let found = statement.query_map(params![device.type_id(), device.device_id(), oldest, id], read_log)?;
         Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// One log of a device, unless it is older than [`MAX_LOG_AGE_MS`].
+    ///
+    /// # Errors
+    /// SQLite refuses.
+    pub fn log(&self, device: &Device, id: i64, now_ms: i64) -> Result<Option<Log>, RegistryError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, timestamp, severity, message, data FROM logs
+             WHERE type_id = ?1 AND device_id = ?2 AND received_ms >= ?3 AND id = ?4",
+        )?;
+        let oldest = now_ms.saturating_sub(MAX_LOG_AGE_MS);
+        let found = statement.query_row(params![device.type_id(), device.device_id(), oldest, id], read_log);
+        Ok(found.optional()?)
     }
 
     /// The error codes of a device, newest first.
@@ -93,6 +109,23 @@ impl Registry {
     }
 }
 
+fn read_log(row: &Row<'_>) -> rusqlite::Result<Log> {
+    Ok(Log {
+        id: row.get(0)?,
+        timestamp: row.get(1)?,
+        severity: row.get(2)?,
+        message: row.get(3)?,
+        data: row.get(4)?,
+    })
+}
+
+/// Whether `data` says which entry of the device's journal this is: then the same again is the same entry, sent again
+/// under another request id because the answer to the first got lost.
+fn names_its_entry(data: Option<&[u8]>) -> bool {
+    let data = data.and_then(|data| serde_json::from_slice::<Value>(data).ok());
+    data.is_some_and(|data| data["cursor"].is_string())
+}
+
 /// One more log entry, unless it is the same message delivered again; what is over the bounds goes, oldest first.
 pub(super) fn add_log(transaction: &Transaction<'_>, row: &LogRow) -> Result<(), RegistryError> {
     let (type_id, device_id) = (row.device.type_id(), row.device.device_id());
@@ -102,7 +135,8 @@ pub(super) fn add_log(transaction: &Transaction<'_>, row: &LogRow) -> Result<(),
         .prepare_cached(
             "INSERT INTO logs (type_id, device_id, received_ms, timestamp, severity, message, data, req_id, bytes)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (
-                 SELECT 1 FROM logs WHERE type_id = ?1 AND device_id = ?2 AND req_id = ?8 AND message = ?6)",
+                 SELECT 1 FROM logs WHERE type_id = ?1 AND device_id = ?2 AND message = ?6
+                 AND (req_id = ?8 OR ?10 AND data = ?7))",
         )?
         .execute(params![
             type_id,
@@ -114,6 +148,7 @@ pub(super) fn add_log(transaction: &Transaction<'_>, row: &LogRow) -> Result<(),
             row.data,
             row.req_id.as_ref().map(ReqId::as_str),
             bytes,
+            names_its_entry(row.data.as_deref()),
         ])?;
     transaction
         .prepare_cached(
@@ -155,6 +190,14 @@ pub(super) fn add_error_code(transaction: &Transaction<'_>, row: &ErrorCodeRow) 
                  ORDER BY id DESC LIMIT 1 OFFSET ?3)",
         )?
         .execute(params![type_id, device_id, MAX_ERROR_CODES])?;
+    Ok(())
+}
+
+/// One log of a device.
+pub(super) fn delete_log(transaction: &Transaction<'_>, device: &Device, id: i64) -> Result<(), RegistryError> {
+    transaction
+        .prepare_cached("DELETE FROM logs WHERE type_id = ?1 AND device_id = ?2 AND id = ?3")?
+        .execute(params![device.type_id(), device.device_id(), id])?;
     Ok(())
 }
 

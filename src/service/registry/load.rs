@@ -113,6 +113,8 @@ fn status_row(row: &Row<'_>) -> Result<StatusRow, RegistryError> {
         updated_ms: row.get("updated_ms")?,
         state: notified.state,
         update_status: notified.update_status,
+        initiated: row.get::<_, Option<String>>("initiated")?.map(req_id).transpose()?,
+        reason: row.get("reason")?,
     })
 }
 

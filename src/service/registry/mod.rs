@@ -11,6 +11,8 @@ mod commit;
 mod diagnostics;
 mod load;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,10 +23,10 @@ use super::brain::Rows;
 pub use diagnostics::{ErrorCode, Log, MAX_ERROR_CODES, MAX_LOG_AGE_MS, MAX_LOG_BYTES};
 
 /// The schema that this version reads and writes.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// The schemas: each makes the one before it into its own, beginning with nothing. One that was released stays as it is.
-const SCHEMAS: [&str; VERSION as usize] = [FIRST, SECOND, THIRD];
+const SCHEMAS: [&str; VERSION as usize] = [FIRST, SECOND, THIRD, FOURTH];
 
 /// 0.1: reboot and factory reset.
 const FIRST: &str = "
@@ -78,6 +80,13 @@ const THIRD: &str = "
 ALTER TABLE devices ADD COLUMN location_written INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// With the reason of a failed firmware action, which a device's log tells.
+const FOURTH: &str = "
+ALTER TABLE statuses ADD COLUMN initiated TEXT;
+ALTER TABLE statuses ADD COLUMN reason TEXT;
+UPDATE statuses SET initiated = req_id WHERE step = 'working';
+";
+
 /// Why the registry cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -111,6 +120,8 @@ impl Registry {
     /// # Errors
     /// A newer schema, a damaged file, a disk that refuses.
     pub fn open(path: &Path) -> Result<(Self, Rows), RegistryError> {
+        // SQLite would make it for all to read, and gives the files beside it the same mode. What refuses this, it says itself.
+        let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

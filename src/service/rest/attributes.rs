@@ -1,7 +1,8 @@
 //! `PUT` of a device and of its location: what an operator writes (REST API v0002).
 //!
 //! The platform answers 200 with what is stored, and lets reads lag behind. So does this: the answer is the device as it
-//! will be, and its `reqId`, which the platform does not have, names the request that tells whether the device took it.
+//! will be, and its `reqId`, which the platform does not have, names the request that tells whether the device took it. Nor does it have members by dotted names: these go to the
+//! device alone, and leave the others as they are there.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -45,18 +46,29 @@ pub(super) async fn device(
     let mut values = Vec::new();
     for (name, value) in object(body)? {
         match name.as_str() {
-            // Null is what clients send for what they leave as it is.
+            // Of a member alone, null is what has gone.
+            name if is_member(name) => values.push(FieldValue {
+                field: name.to_owned(),
+                value,
+            }),
+            // Of the whole, it is what clients send for what they leave as it is.
             _ if value.is_null() => {}
             "deviceInfo" | "metadata" => values.push(FieldValue { field: name, value }),
             name if READ_ONLY.contains(&name) => {}
             _ => {
-                let message = format!("{name}: cannot be written here; there are deviceInfo and metadata");
+                let message =
+                    format!("{name}: cannot be written here; there are deviceInfo, metadata and their members");
                 return Err(ApiError::invalid(message));
             }
         }
     }
     let (id, row) = write(&api, device, values, timeout)?;
     Ok(answer(device_object(&api.org, &row), id))
+}
+
+/// `metadata.site`: a member of an attribute that is to be written alone. Not in the platform.
+fn is_member(name: &str) -> bool {
+    ["deviceInfo.", "metadata."].iter().any(|whole| name.starts_with(whole))
 }
 
 /// `PUT .../location`
@@ -109,7 +121,7 @@ fn timeout(given: Parameters) -> Result<Option<u64>, ApiError> {
 
 /// The body, an object as strict as the protocol's messages, into one of which it goes: of at most 128 KiB, with no member
 /// twice. A `reqId` is ours.
-fn object(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, ApiError> {
+pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, ApiError> {
     let body = body.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
     let read = json::envelope(&body).map_err(|malformed| ApiError::invalid(malformed.to_string()))?;
     Ok(read.members)

@@ -2,12 +2,10 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::super::brain::{DeviceRow, Managed};
-use super::super::outside;
+use super::super::brain::{DeviceRow, Event, Managed};
 use super::super::shell::Shell;
 use super::Api;
 use super::error::ApiError;
@@ -21,7 +19,7 @@ pub(super) fn device_of(type_id: String, device_id: String) -> Result<Device, Ap
     Device::new(type_id, device_id).map_err(|error| ApiError::not_found(format!("there is no such device: {error}")))
 }
 
-fn find<'a>(shell: &'a Shell, device: &Device) -> Result<&'a DeviceRow, ApiError> {
+pub(super) fn find<'a>(shell: &'a Shell, device: &Device) -> Result<&'a DeviceRow, ApiError> {
     let row = shell.brain().device(device);
     row.ok_or_else(|| ApiError::not_found(format!("{device} is not registered: it has never been heard of here")))
 }
@@ -50,6 +48,13 @@ pub(super) async fn one(State(api): State<Api>, Path((type_id, device_id)): Name
     Ok(Json(device_object(&api.org, find(&shell, &device)?)))
 }
 
+/// `DELETE /device/types/{typeId}/devices/{deviceId}`
+pub(super) async fn forget(State(api): State<Api>, Path((type_id, device_id)): Named) -> Result<StatusCode, ApiError> {
+    let device = device_of(type_id, device_id)?;
+    api.shell.lock().call(Event::Forget { device })??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// `GET .../mgmt`
 pub(super) async fn mgmt(State(api): State<Api>, Path((type_id, device_id)): Named) -> Result<Json<Value>, ApiError> {
     let device = device_of(type_id, device_id)?;
@@ -72,43 +77,6 @@ pub(super) async fn location(
         Some(location) => Ok(Json(location)),
         None => Err(ApiError::not_found(format!("{device} has not said where it is"))),
     }
-}
-
-/// `GET .../diag/logs`
-pub(super) async fn logs(State(api): State<Api>, Path((type_id, device_id)): Named) -> Result<Json<Value>, ApiError> {
-    let device = device_of(type_id, device_id)?;
-    let shell = api.shell.lock();
-    find(&shell, &device)?;
-    let logs = shell.registry().logs(&device, outside::now().unix_ms)?;
-    let logs = logs.into_iter().map(|log| {
-        let mut object = Map::new();
-        object.insert("id".into(), log.id.to_string().into());
-        object.insert("typeId".into(), device.type_id().into());
-        object.insert("deviceId".into(), device.device_id().into());
-        object.insert("message".into(), log.message.into());
-        object.insert("severity".into(), log.severity.into());
-        if let Some(data) = log.data {
-            object.insert("data".into(), STANDARD.encode(data).into());
-        }
-        object.insert("timestamp".into(), log.timestamp.into());
-        Value::Object(object)
-    });
-    Ok(Json(logs.collect()))
-}
-
-/// `GET .../diag/errorCodes`
-pub(super) async fn error_codes(
-    State(api): State<Api>,
-    Path((type_id, device_id)): Named,
-) -> Result<Json<Value>, ApiError> {
-    let device = device_of(type_id, device_id)?;
-    let shell = api.shell.lock();
-    find(&shell, &device)?;
-    let codes = shell.registry().error_codes(&device)?;
-    let codes = codes
-        .into_iter()
-        .map(|row| json!({"errorCode": row.code, "timestamp": timestamp::format_ms(row.received_ms)}));
-    Ok(Json(codes.collect()))
 }
 
 /// The core attributes. `mgmt` and `lastSeen` are this service's own: a list of who is managed takes one call.

@@ -1,26 +1,44 @@
-//! Errors as the API has them: a status and `{"message": "..."}`.
+//! Errors as the API has them: a status and `{"message": "..."}`, and for diagnostics what the platform's clients look
+//! for: `exception.id` and `violations`.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use tracing::error;
 
 use super::super::brain::{Refusal, RefusalKind};
 use super::super::registry::RegistryError;
 use super::super::shell::Stopped;
+use crate::protocol::Malformed;
 
 /// A call that was not carried out.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     message: String,
+    /// What is wrong with a diagnostic entry, as the platform tells it beside the message.
+    violation: Option<String>,
 }
+
+/// The platform's id of a request with members that it does not take.
+const NOT_VALID: &str = "CUDRS0007E";
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         ApiError {
             status,
             message: message.into(),
+            violation: None,
+        }
+    }
+
+    /// A member that the API does not take, in the shape that the platform's clients read.
+    pub(super) fn violation(malformed: &Malformed) -> Self {
+        ApiError {
+            status: StatusCode::BAD_REQUEST,
+            message: format!("{NOT_VALID}: {malformed}"),
+            violation: Some(malformed.to_string()),
         }
     }
 
@@ -35,7 +53,12 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(serde_json::json!({"message": self.message}))).into_response()
+        let mut body = json!({"message": self.message});
+        if let Some(violation) = self.violation {
+            body["exception"] = json!({"id": NOT_VALID, "properties": []});
+            body["violations"] = json!([{"message": violation}]);
+        }
+        (self.status, Json(body)).into_response()
     }
 }
 

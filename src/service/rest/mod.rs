@@ -6,6 +6,7 @@
 mod attributes;
 mod auth;
 mod devices;
+mod diagnostics;
 mod error;
 mod page;
 mod requests;
@@ -50,14 +51,31 @@ pub fn router(shell: Shared, key: &Key, org: &str) -> Router {
             get(requests::status),
         )
         .route("/bulk/devices", get(devices::list))
-        .route(device, get(devices::one).put(attributes::device))
+        .route(
+            device,
+            get(devices::one).put(attributes::device).delete(devices::forget),
+        )
         .route(&format!("{device}/mgmt"), get(devices::mgmt))
         .route(
             &format!("{device}/location"),
             get(devices::location).put(attributes::location),
         )
-        .route(&format!("{device}/diag/logs"), get(devices::logs))
-        .route(&format!("{device}/diag/errorCodes"), get(devices::error_codes))
+        .route(
+            &format!("{device}/diag/logs"),
+            get(diagnostics::logs)
+                .post(diagnostics::add_log)
+                .delete(diagnostics::clear_logs),
+        )
+        .route(
+            &format!("{device}/diag/logs/{{id}}"),
+            get(diagnostics::log).delete(diagnostics::delete_log),
+        )
+        .route(
+            &format!("{device}/diag/errorCodes"),
+            get(diagnostics::error_codes)
+                .post(diagnostics::add_error_code)
+                .delete(diagnostics::clear_error_codes),
+        )
         .route("/x/watch", get(watch::watch));
     Router::new()
         .nest("/api/v0002", routes)

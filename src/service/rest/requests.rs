@@ -191,6 +191,9 @@ fn status_object(row: &StatusRow) -> Value {
     if let Some(message) = &row.message {
         object.insert("message".into(), message.as_str().into());
     }
+    if let Some(reason) = &row.reason {
+        object.insert("reason".into(), reason.as_str().into());
+    }
     object.insert("step".into(), row.step.as_str().into());
     if let Some(state) = row.state {
         object.insert("state".into(), state_in_words(state).into());

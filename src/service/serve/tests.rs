@@ -50,3 +50,30 @@ async fn nothing_is_concluded_from_silence_while_the_service_cannot_hear() {
     keeper.note(&disconnected());
     assert_eq!(keeper.next_wake(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_outage_agents_have_the_time_that_they_take_to_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(&folder);
+    let grace = |keeper: &Keeper| keeper.next_wake().unwrap() - Instant::now();
+    keeper.note(&mqtt::Event::Subscribed);
+    assert_eq!(grace(&keeper), GRACE, "the service was restarted");
+    keeper.note(&disconnected());
+    tokio::time::advance(OUTAGE / 2).await;
+    keeper.note(&disconnected());
+    tokio::time::advance(OUTAGE / 2).await;
+    keeper.note(&mqtt::Event::Subscribed);
+    assert_eq!(grace(&keeper), LONG_GRACE, "it counts from the first disconnection");
+    keeper.note(&disconnected());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    keeper.note(&mqtt::Event::Subscribed);
+    assert_eq!(
+        grace(&keeper),
+        LONG_GRACE - Duration::from_secs(30),
+        "a short interruption does not make it shorter"
+    );
+    tokio::time::advance(LONG_GRACE).await;
+    keeper.note(&disconnected());
+    keeper.note(&mqtt::Event::Subscribed);
+    assert_eq!(grace(&keeper), GRACE);
+}

@@ -310,6 +310,51 @@ fn a_segment_that_the_medium_does_not_give_back_is_told_and_the_others_are_read(
     assert!(outbox.append(b"goes on").unwrap().seq > whole.last().unwrap().0);
 }
 
+/// One entry in the oldest segment is wanted when `spoil` gets that segment's file; then so much is appended that its turn
+/// to be moved comes.
+fn spoiled_before_it_is_moved(spoil: impl Fn(&Path)) {
+    let dir = scratch();
+    let (mut outbox, _) = open(dir.path());
+    let stuck = outbox.append(b"never answered").unwrap().seq;
+    let spoiled = files(dir.path())[0].0.clone();
+    while files(dir.path()).len() < 3 {
+        let seq = outbox.append(b"answered").unwrap().seq;
+        outbox.remove(seq).unwrap();
+    }
+    spoil(&spoiled);
+    let mut dropped = Vec::new();
+    for _ in 0..200 {
+        let done = outbox.append(b"answered").unwrap();
+        dropped.extend(done.dropped);
+        outbox.remove(done.seq).unwrap();
+    }
+    assert_eq!((dropped, outbox.dropped_total()), (vec![stuck], 1));
+    assert!(!spoiled.exists());
+    outbox.append(b"kept").unwrap();
+    drop(outbox);
+    let (_, recovered) = open(dir.path());
+    assert_eq!(recovered.dropped_total, 1);
+    let payloads: Vec<_> = recovered.records.into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, [b"kept"]);
+}
+
+#[test]
+fn a_segment_that_the_medium_does_not_give_back_is_in_the_way_of_nothing() {
+    spoiled_before_it_is_moved(|path| {
+        fs::remove_file(path).unwrap();
+        // reads at such addresses are EIO
+        std::os::unix::fs::symlink("/proc/self/mem", path).unwrap();
+        let error = fs::read(path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EIO as i32));
+    });
+}
+
+#[test]
+fn a_segment_that_is_gone_or_cut_off_is_in_the_way_of_nothing() {
+    spoiled_before_it_is_moved(|path| fs::remove_file(path).unwrap());
+    spoiled_before_it_is_moved(|path| fs::File::create(path).unwrap().set_len(10).unwrap());
+}
+
 #[test]
 fn records_of_a_kind_from_a_later_version_are_skipped() {
     let dir = scratch();

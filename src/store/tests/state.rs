@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{damaged, files, scratch};
-use crate::store::{Loaded, MAX_DOCUMENT, StateFile, StoreError, StoreErrorKind, copy};
+use crate::store::{Loaded, MAX_DOCUMENT, StateFile, StoreError, StoreErrorKind, copy, unused};
 
 fn load(dir: &Path) -> Loaded {
     StateFile::open(dir).unwrap().1
@@ -229,6 +229,25 @@ fn a_second_agent_is_told_who_has_the_folder_and_what_to_do() {
     assert!(reason.contains("systemctl stop iotdm-agent"), "{reason}");
     drop(held);
     assert_eq!(load(dir.path()).generation, 1);
+}
+
+#[test]
+fn whether_somebody_uses_a_folder_is_seen_without_a_change_to_it() {
+    let dir = scratch();
+    unused(dir.path()).unwrap();
+    assert!(files(dir.path()).is_empty(), "nothing is made");
+    let (held, _) = StateFile::open(dir.path()).unwrap();
+    for _ in 0..2 {
+        let error = unused(dir.path()).unwrap_err();
+        let mine = std::process::id();
+        assert!(
+            matches!(error, StoreError::InUse { holder: Some(pid), .. } if pid == mine),
+            "{error}"
+        );
+    }
+    drop(held);
+    unused(dir.path()).unwrap();
+    StateFile::open(dir.path()).unwrap();
 }
 
 #[test]

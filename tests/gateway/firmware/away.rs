@@ -1,16 +1,22 @@
 //! The service is away while the update goes on, and comes back at its end.
 
-use crate::push::{LONG, image, site, slow_image};
+use std::time::Duration;
+
+use crate::push::{image, site, slow_image};
 use crate::site::Site;
 
 /// Seconds that the gateway has been up when the new slot starts: a trial of two minutes is soon over.
 const UP: u32 = 75;
 const TRIAL: &str = "[firmware.trial]\ntimeout = \"2m\"\n";
 
+/// A slot is written, its trial comes to an end, and there are two reboots.
+const UPDATE_AND_BACK: Duration = Duration::from_secs(360);
+
 fn wait_boot(site: &Site, number: usize) {
-    site.gateway.wait_long(LONG, &format!("boot {number} begins"), || {
-        site.gateway.boot_ids().len() >= number
-    });
+    site.gateway
+        .wait_long(UPDATE_AND_BACK, &format!("boot {number} begins"), || {
+            site.gateway.boot_ids().len() >= number
+        });
     site.gateway.wait_boot(number);
 }
 
@@ -43,9 +49,10 @@ fn where_the_service_need_not_be_reached_the_update_stays_and_is_told_once_when_
     site.wait_writing();
     site.kill_service();
     site.let_write();
-    site.gateway.wait_long(LONG, "the slot has proven itself", || {
-        site.gateway.logged("has proven itself") > 0
-    });
+    site.gateway
+        .wait_long(UPDATE_AND_BACK, "the slot has proven itself", || {
+            site.gateway.logged("has proven itself") > 0
+        });
     assert_eq!(site.booted(), ("B".into(), "2".into()));
     site.start_service();
     push.ends_well();

@@ -17,7 +17,8 @@ fn leave_free(site: &Site, mebibytes: u32) {
 
 #[test]
 fn fwd_04_a_download_that_fails_says_why_and_touches_no_slot() {
-    let site = site("trixie", "max_rate = \"4MiB\"\n");
+    let site = site("trixie", "");
+    let wire = site.wire();
     let shelf = Shelf::new(24 << 20);
     let (port, digest) = (crate::support::free_port(), shelf.sha256());
     let _server = site.files(port, move |request| match request.target.as_str() {
@@ -36,7 +37,11 @@ fn fwd_04_a_download_that_fails_says_why_and_touches_no_slot() {
     site.push_from(&uri("/bundle"), &good)
         .ends_badly("no room for the firmware");
 
-    // somebody else fills the disk meanwhile
+    // somebody else fills the disk meanwhile: half a minute before it is whole
+    let path = "/etc/iotdm-agent/conf.d/60-firmware.toml";
+    site.gateway.sh(&format!(
+        "echo 'max_rate = \"800KiB\"' >>{path}; systemctl restart iotdm-agent"
+    ));
     leave_free(&site, 200);
     let push = site.push_from(&uri("/bundle"), &good);
     site.gateway.wait("some of it is there", || {
@@ -48,6 +53,8 @@ fn fwd_04_a_download_that_fails_says_why_and_touches_no_slot() {
     leave_free(&site, 3);
     push.ends_badly("make room");
     site.gateway.sh("rm /data/fill");
+    // where nothing at all may be taken it is not begun: that is the answer, and no end
+    assert_eq!(wire.ends(), [6, 4, 5, 2, 2]);
     assert_eq!(
         site.gateway.sh("ls /var/lib/iotdm-agent/firmware"),
         "",

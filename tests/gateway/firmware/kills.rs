@@ -85,3 +85,35 @@ fn rauc_that_is_killed_in_the_middle_is_told_harms_nothing_and_the_next_update_s
         assert_eq!(site.gateway.boot_ids().len(), 2, "{suite}");
     }
 }
+
+/// RAUC stands still, so that the old slot cannot be made the next one before the cut.
+#[test]
+fn a_way_back_goes_on_when_it_is_cut_before_the_boot_loader_knows_of_it() {
+    for (suite, power) in [("bookworm", false), ("trixie", true)] {
+        let site = site(suite, "[firmware.trial]\nunits = [\"held.service\"]\n");
+        let wire = site.wire();
+        site.hold_trial();
+        let push = site.push(slow_image(suite, "2"), "2");
+        site.wait_trial("rootfs.1");
+        site.gateway
+            .sh("systemctl kill -s STOP rauc; iotdm-agent firmware rollback");
+        site.gateway.wait("it is on its way back", || {
+            site.firmware()["phase"] == "firmware rolling back"
+        });
+        site.let_try();
+        match power {
+            true => site.gateway.kill(),
+            false => drop(
+                site.gateway
+                    .sh("systemctl kill -s KILL iotdm-agent; systemctl kill -s CONT rauc"),
+            ),
+        }
+        push.ends_badly("somebody on the device did not want it");
+        assert_eq!(site.booted(), ("A".into(), "1".into()), "{suite}");
+        site.gateway.wait("the slots are marked", || {
+            site.boot_loader("A") == ("1".into(), "0".into()) && site.boot_loader("B").0 == "0"
+        });
+        assert_eq!(site.gateway.boot_ids().len(), 3, "{suite}");
+        assert_eq!(wire.ends(), [5], "{suite}: one end is told");
+    }
+}

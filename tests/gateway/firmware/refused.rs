@@ -55,3 +55,18 @@ fn fwd_02_a_host_without_rauc_offers_no_firmware_actions_and_answers_501() {
     let site = Site::managed("trixie");
     assert_refused(&site, &site.wire(), "this host has no RAUC");
 }
+
+/// GRUB gives a slot one try, whoever may update it: without the mark the second boot would be the other slot's.
+#[test]
+fn where_updates_are_switched_off_the_running_slot_is_marked_good_all_the_same() {
+    let site = site("trixie", "enabled = false\n");
+    assert_refused(&site, &site.wire(), "switched off");
+    let booted = site.booted();
+    for _ in 0..3 {
+        site.gateway.wait("the running slot is marked good", || {
+            site.boot_loader("A") == ("1".into(), "0".into())
+        });
+        site.gateway.reboot();
+        assert_eq!(site.booted(), booted);
+    }
+}

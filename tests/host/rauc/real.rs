@@ -198,11 +198,41 @@ async fn a_rauc_that_is_killed_in_the_middle_is_noticed_and_the_slots_tell_that_
     // The image was written and the record, too; the boot loader was told "bad" before, and not yet "good".
     rig.run().await;
     let slot = rig.slot("rootfs.1").await;
-    assert_eq!(slot.boot_good, Some(false));
+    assert_eq!(
+        (slot.status.as_deref(), slot.bundle_version.as_deref(), slot.boot_good),
+        (Some("ok"), Some("3.0"), Some(false))
+    );
     assert_eq!(rig.rauc.primary().await.unwrap().as_deref(), Some("rootfs.0"));
     assert!(
         matches!(soon(rig.rauc.rejoin(untold)).await, InstallEnd::Unknown(text) if text.contains("not installing"))
     );
+}
+
+/// RAUC runs it when everything else is done.
+#[tokio::test]
+async fn a_post_install_handler_that_fails_leaves_a_slot_that_is_written_and_boots_next() {
+    let rig = Rig::with(Special {
+        post_install: Some("exit 3"),
+        ..Special::default()
+    })
+    .await;
+    let bundle = rig.bundle("2.0");
+    match soon(rig.rauc.install(&bundle, None, untold)).await {
+        InstallEnd::Failed(text) => assert!(text.contains("Post-install handler error"), "{text}"),
+        end => panic!("{end:?}"),
+    }
+    let slot = rig.slot("rootfs.1").await;
+    assert_eq!(
+        (slot.status.as_deref(), slot.bundle_version.as_deref(), slot.boot_good),
+        (Some("ok"), Some("2.0"), Some(true))
+    );
+    assert_eq!(rig.rauc.primary().await.unwrap().as_deref(), Some("rootfs.1"));
+
+    // What the brain does about it.
+    soon(rig.rauc.mark(Mark::Active, "rootfs.0")).await.unwrap();
+    soon(rig.rauc.mark(Mark::Bad, "rootfs.1")).await.unwrap();
+    assert_eq!(rig.rauc.primary().await.unwrap().as_deref(), Some("rootfs.0"));
+    assert_eq!(rig.slot("rootfs.1").await.boot_good, Some(false));
 }
 
 #[tokio::test]

@@ -59,8 +59,8 @@ fn the_echo_of_a_location_that_an_operator_wrote_is_no_news() {
         assert!(row(&scene).location_written);
         assert_eq!(kept["updatedDateTime"], "2024-05-01T10:00:01Z");
         scene.advance(60);
-        for echo in [place.clone(), value.clone()] {
-            let said = locate(&mut scene, echo, "echo");
+        for (req_id, echo) in [("echo", place.clone()), ("again", value.clone())] {
+            let said = locate(&mut scene, echo, req_id);
             assert_eq!(said.rc(), (200, None));
             assert!(
                 said.text().ends_with("nothing new, it repeats what an operator wrote"),

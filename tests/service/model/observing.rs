@@ -100,7 +100,24 @@ fn obs_08_a_notify_with_one_wrong_field_changes_nothing() {
     observed(&mut scene, &["metadata", "deviceInfo", "location", "mgmt.firmware"]);
     let before = row(&scene).clone();
     let kib = "x".repeat(65 * 1024);
+    let deep = (0..8).fold(json!(1), |value, _| json!({"a": value}));
+    let path = |segments: usize| format!("metadata{}", ".a".repeat(segments));
+    let firmware = format!("mgmt.firmware{}", ".a".repeat(130));
     for (field, value, rc) in [
+        (path(9).as_str(), json!(1), 400),
+        (path(8).as_str(), json!({"a": 1}), 400),
+        (path(60_000).as_str(), json!(1), 400),
+        (format!("metadata.{}", "x".repeat(248)).as_str(), json!(1), 400),
+        (firmware.as_str(), json!(1), 400),
+        ("metadata", json!({"a": deep}), 400),
+        ("deviceInfo", json!({"a": deep}), 400),
+        ("deviceInfo.a", deep.clone(), 400),
+        ("mgmt.firmware.a", deep.clone(), 400),
+        (
+            "location.measuredDateTime",
+            json!(format!("2024-05-01T10:00:00.{}Z", "0".repeat(60_000))),
+            400,
+        ),
         ("metadata", json!("text"), 400),
         ("metadata.site.street", json!("x"), 400),
         ("metadata", json!({"a": kib}), 400),
@@ -120,10 +137,34 @@ fn obs_08_a_notify_with_one_wrong_field_changes_nothing() {
     ] {
         let fields = json!({"fields": [{"field": "metadata", "value": {"n": 2}}, {"field": field, "value": value}]});
         let said = scene.say(&gw(), ToService::Notify, json!({"d": fields, "reqId": "n"}));
-        assert_eq!(said.rc().0, rc, "{field}");
-        assert!(said.step.changes.is_empty() && *row(&scene) == before, "{field}");
+        let name: String = field.chars().take(60).collect();
+        assert_eq!(said.rc().0, rc, "{name}");
+        assert!(said.step.changes.is_empty() && *row(&scene) == before, "{name}");
         assert!(said.lines.iter().all(|line| line.values.is_empty()));
     }
+}
+
+#[test]
+fn a_name_of_a_field_has_8_members_and_256_bytes_at_most() {
+    let mut scene = scene();
+    observed(&mut scene, &["metadata"]);
+    let at_most = format!("metadata.{}", "x".repeat(247));
+    assert_eq!(notify(&mut scene, &at_most, json!(1), "n1").rc(), (200, None));
+    assert_eq!(
+        notify(&mut scene, "metadata.1.2.3.4.5.6.7.8", json!(1), "n2").rc(),
+        (200, None)
+    );
+    let said = notify(&mut scene, "metadata.1.2.3.4.5.6.7.8.9", json!(1), "n3");
+    let reason = "metadata.1.2.3.4.5.6.7.8.9: names a member 9 levels down; at most 8";
+    assert_eq!(said.rc(), (400, Some(reason)));
+    let said = notify(&mut scene, &format!("{at_most}x"), json!(1), "n4");
+    assert!(
+        said.rc().1.unwrap().ends_with("...: has 257 bytes; at most 256"),
+        "{:?}",
+        said.rc()
+    );
+    let (reply, _) = scene.create(observe(&["metadata.1.2.3.4.5.6.7.8.9"]));
+    assert_eq!(reply.unwrap_err().kind, RefusalKind::Invalid);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use iotdm::protocol::{ReqId, ToService};
 use iotdm::service::brain::{Change, DEFAULT_UPDATE_TIMEOUT, Event, NewRequest, RefusalKind, Reply, Status, Write};
 use serde_json::{Value, json};
 
-use super::{call, location, metadata, observed, req_id, row, scene, write, written};
+use super::{call, locate, location, metadata, observed, req_id, row, scene, write, written};
 use crate::scene::{START_MS, device, gw, outcome, published, reboot_of};
 
 #[test]
@@ -34,6 +34,86 @@ fn what_is_written_is_sent_whole_in_one_update_and_counts_when_it_is_answered_20
         (status.status, status.rc, status.completed_ms),
         (Status::Success, Some(204), Some(START_MS + 2000))
     );
+}
+
+#[test]
+fn what_the_device_says_that_it_keeps_is_not_taken_for_written() {
+    let mut scene = scene();
+    let told = json!({"metadata": {"site": "south"}, "deviceInfo": {"fwVersion": "1.1", "serialNumber": "S"}});
+    scene.say(&gw(), ToService::Manage, json!({"d": told, "reqId": "m2"}));
+    let info = json!({"fwVersion": "9", "model": "9", "description": "at the gate"});
+    let (id, sent) = written(&mut scene, json!({"deviceInfo": info, "metadata.site": "north"}));
+    let kept = "kept by the device: deviceInfo.fwVersion, deviceInfo.model, deviceInfo.serialNumber";
+    let said = scene.respond(&gw(), &req_id(&sent), 204, kept);
+    assert!(
+        said.text().contains("deviceInfo.fwVersion, deviceInfo.model"),
+        "{}",
+        said.text()
+    );
+    let expected = json!({"fwVersion": "1.1", "serialNumber": "S", "description": "at the gate"});
+    assert_eq!(Value::Object(row(&scene).device_info.clone()), expected);
+    assert_eq!(metadata(&scene), json!({"site": "north"}));
+    let status = scene.status(&id, &gw());
+    assert_eq!(
+        (status.status, status.message.as_deref()),
+        (Status::Success, Some(kept))
+    );
+
+    let (_, sent) = written(&mut scene, json!({"deviceInfo.fwVersion": "9"}));
+    let said = scene.respond(&gw(), &req_id(&sent), 204, "kept by the device: deviceInfo.fwVersion");
+    assert!(
+        said.text().starts_with("has taken over nothing (204)"),
+        "{}",
+        said.text()
+    );
+    assert_eq!(Value::Object(row(&scene).device_info.clone()), expected);
+    // whatever else an agent says with its 204 means nothing
+    let (id, sent) = written(&mut scene, json!({"deviceInfo.fwVersion": "9"}));
+    scene.respond(&gw(), &req_id(&sent), 204, "thank you");
+    assert_eq!(row(&scene).device_info["fwVersion"], "9");
+    assert_eq!(scene.status(&id, &gw()).message, None);
+}
+
+#[test]
+fn a_member_that_is_written_alone_is_sent_alone_and_leaves_the_others_as_the_device_has_them() {
+    let mut scene = scene();
+    let values = json!({"metadata.site": "north", "metadata.n": null, "deviceInfo.description": "at the gate",
+        "deviceInfo.rack": null, "deviceInfo.model": ""});
+    let (_, sent) = written(&mut scene, values);
+    assert_eq!(
+        sent.2["d"],
+        json!({"fields": [
+            {"field": "metadata.site", "value": "north"}, {"field": "metadata.n", "value": null},
+            {"field": "deviceInfo.description", "value": "at the gate"}, {"field": "deviceInfo.rack", "value": null},
+            {"field": "deviceInfo.model", "value": null}]})
+    );
+    assert_eq!(metadata(&scene), json!({"site": "south", "n": 1}), "not so yet");
+    // The device has got a newer configuration meanwhile.
+    let d =
+        json!({"metadata": {"site": "south", "n": 2, "new": true}, "deviceInfo": {"fwVersion": "1.1", "rack": "7"}});
+    scene.say(&gw(), ToService::Manage, json!({"d": d, "reqId": "m2"}));
+    let said = scene.respond(&gw(), &req_id(&sent), 204, "");
+    assert!(
+        said.text()
+            .starts_with("has taken over metadata.site, metadata.n, deviceInfo."),
+        "{}",
+        said.text()
+    );
+    assert_eq!(metadata(&scene), json!({"site": "north", "new": true}));
+    assert_eq!(
+        Value::Object(row(&scene).device_info.clone()),
+        json!({"fwVersion": "1.1", "description": "at the gate"})
+    );
+}
+
+#[test]
+fn what_has_grown_too_large_together_is_left_to_the_next_manage() {
+    let mut scene = scene();
+    let (_, sent) = written(&mut scene, json!({"metadata.a": "x".repeat(40_000)}));
+    let d = json!({"metadata": {"b": "x".repeat(40_000)}});
+    scene.say(&gw(), ToService::Manage, json!({"d": d, "reqId": "m2"}));
+    scene.respond(&gw(), &req_id(&sent), 204, "");
+    assert_eq!(metadata(&scene), d["metadata"]);
 }
 
 #[test]
@@ -77,9 +157,32 @@ fn any_other_answer_is_a_refusal_with_its_reason_and_changes_nothing() {
             (Status::Failure, Some(rc), Some(kept))
         );
         assert_eq!(metadata(&scene), json!({"site": "south", "n": 1}));
-        scene.respond(&gw(), &req_id(&sent), 204, "");
-        assert_eq!(metadata(&scene), json!({"site": "south", "n": 1}), "it has refused");
     }
+}
+
+#[test]
+fn a_device_that_refused_a_write_and_takes_it_over_when_it_is_delivered_again_is_believed_once() {
+    let mut scene = scene();
+    let (id, sent) = written(&mut scene, json!({"metadata": {"site": "north"}}));
+    scene.respond(&gw(), &req_id(&sent), 500, "state disk full");
+    assert_eq!(metadata(&scene), json!({"site": "south", "n": 1}));
+    let said = scene.respond(&gw(), &req_id(&sent), 204, "");
+    assert_eq!(said.text(), "has taken over after all what device/update wrote (204)");
+    assert_eq!(metadata(&scene), json!({"site": "north"}));
+    let status = scene.status(&id, &gw());
+    assert_eq!(
+        (status.status, status.message.as_deref(), status.rc),
+        (Status::Failure, Some("state disk full"), Some(204)),
+        "the operator was told so"
+    );
+    let newer = json!({"metadata": {"site": "east"}});
+    scene.say(&gw(), ToService::Manage, json!({"d": newer, "reqId": "m2"}));
+    scene.respond(&gw(), &req_id(&sent), 204, "");
+    assert_eq!(
+        metadata(&scene),
+        json!({"site": "east"}),
+        "the broker delivers it again"
+    );
 }
 
 #[test]
@@ -155,7 +258,36 @@ fn what_cannot_be_written_is_refused_with_its_name_and_nothing_is_sent() {
             json!({"mgmt.firmware": {"state": 2}}),
             "mgmt.firmware: is written by firmware actions alone",
         ),
-        (json!({"metadata.site": "north"}), "metadata.site: cannot be written"),
+        (
+            json!({"metadata.site.street": "north"}),
+            "metadata.site.street: is too deep: metadata is written whole, or a member of it",
+        ),
+        (json!({"metadata.": 1}), "metadata.: cannot be written"),
+        (json!({"location.latitude": 1}), "location.latitude: cannot be written"),
+        (
+            json!({"mgmt.firmware.state": 1}),
+            "mgmt.firmware.state: cannot be written",
+        ),
+        (
+            json!({"metadata": {}, "metadata.site": "north"}),
+            "metadata.site: is given twice, as metadata is given, too",
+        ),
+        (
+            json!({"metadata.a": deep}),
+            "metadata: is nested 9 levels deep; at most 8",
+        ),
+        (
+            json!({"metadata.a": kib(64)}),
+            "metadata: has 65565 bytes; at most 65536",
+        ),
+        (
+            json!({"deviceInfo.descripton": "x"}),
+            "deviceInfo.descripton: is unknown; there are serialNumber, ",
+        ),
+        (
+            json!({"deviceInfo.description": 1}),
+            "deviceInfo.description: is a number; it must be a string",
+        ),
         (json!({"status": {}}), "status: cannot be written"),
         (json!({"metadata": []}), "metadata: must be an object"),
         (
@@ -293,4 +425,41 @@ fn a_manage_does_not_end_an_update_or_an_observation() {
     scene.respond(&gw(), &req_id(&sent), 204, "");
     assert_eq!(metadata(&scene), json!({"site": "north"}), "what it says last counts");
     assert!(row(&scene).managed.as_ref().unwrap().observed.contains("location"));
+}
+
+#[test]
+fn a_manage_or_location_that_is_delivered_again_does_not_undo_what_was_written_after_it() {
+    let mut scene = scene();
+    let d = json!({"metadata": {"site": "south"}, "deviceInfo": {"fwVersion": "1.0"}});
+    let manage = json!({"d": d, "reqId": "m2"});
+    scene.say(&gw(), ToService::Manage, manage.clone());
+    locate(&mut scene, json!({"latitude": 1, "longitude": 2}), "l1");
+    let values = json!({"metadata": {"site": "north"}, "deviceInfo": {"fwVersion": "1.0", "description": "at the gate"},
+        "location": {"latitude": 5, "longitude": 6}});
+    let (_, sent) = written(&mut scene, values);
+    scene.respond(&gw(), &req_id(&sent), 204, "");
+    let before = row(&scene).clone();
+    // The broker keeps the order: what comes again is followed by all that came after it.
+    let again = scene.say(&gw(), ToService::Manage, manage);
+    assert_eq!(again.rc(), (200, None), "answered again");
+    let again = locate(&mut scene, json!({"latitude": 1, "longitude": 2}), "l1");
+    assert_eq!(again.rc(), (200, None));
+    assert!(
+        again.text().ends_with("nothing new, it came before"),
+        "{}",
+        again.text()
+    );
+    scene.respond(&gw(), &req_id(&sent), 204, "");
+    assert_eq!(metadata(&scene), json!({"site": "north"}));
+    let now = row(&scene);
+    assert_eq!(
+        (&now.device_info, &now.location, now.location_written),
+        (&before.device_info, &before.location, true)
+    );
+    locate(&mut scene, json!({"latitude": 1, "longitude": 2}), "l2");
+    assert_eq!(
+        location(&scene)["latitude"],
+        1.0,
+        "another one of the same place is news"
+    );
 }

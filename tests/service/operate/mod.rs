@@ -1,5 +1,6 @@
-//! `iotdm show`, `set` and `observe` with a real service, a real mosquitto and a scripted device.
+//! `iotdm show`, `set`, `observe`, `logs` and `errors` with a real service, a real mosquitto and a scripted device.
 
+mod logs;
 mod observe;
 
 use iotdm::protocol::model::FieldValue;
@@ -174,19 +175,12 @@ async fn what_is_set_is_asked_of_the_device_and_is_so_when_it_has_taken_it_over(
         "-33.8,151.2,0",
     ];
     let command = live.set(&arguments);
-    let wanted = metadata(&[("site", json!("north")), ("slot", json!({"n": 5}))]);
-    let asked = update(&[("metadata", wanted.clone()), ("deviceInfo", info.clone())]);
-    let Request::Update(fields) = live.gateway.answer(204, "").await else {
-        panic!("an update was expected")
-    };
-    let mut wanted_fields = vec![("metadata", wanted.clone()), ("deviceInfo", info.clone())];
-    wanted_fields.sort_by_key(|(name, _)| *name);
-    let mut got: Vec<(&str, Value)> = fields
-        .iter()
-        .map(|told| (told.field.as_str(), told.value.clone()))
-        .collect();
-    got.sort_by_key(|(name, _)| *name);
-    assert_eq!(got, wanted_fields, "{asked:?}");
+    let asked = update(&[
+        ("metadata.site", json!("north")),
+        ("metadata.slot", json!({"n": 5})),
+        ("deviceInfo.description", json!("at the gate")),
+    ]);
+    assert_eq!(live.gateway.answer(204, "").await, asked);
     let Request::Update(fields) = live.gateway.answer(204, "").await else {
         panic!("an update was expected")
     };
@@ -198,28 +192,72 @@ async fn what_is_set_is_asked_of_the_device_and_is_so_when_it_has_taken_it_over(
     let (code, out, errors) = end(command).await;
     assert_eq!((code, errors.as_str()), (0, ""), "{out}");
     let lines: Vec<&str> = out.lines().collect();
-    assert!(lines[0].ends_with(": edge/gw-1 has taken it over"), "{out}");
+    assert_eq!(
+        lines[0],
+        "metadata.site, metadata.slot, deviceInfo.description: edge/gw-1 has taken it over"
+    );
     assert_eq!(lines[1], "location: edge/gw-1 has taken it over");
     let shown = live.shown().await;
+    let wanted = metadata(&[("site", json!("north")), ("slot", json!({"n": 5}))]);
     assert_eq!((&shown["metadata"], &shown["deviceInfo"]), (&wanted, &info));
     let (_, out, _) = live.place.run(&["show", "edge/gw-1"]).await;
     assert!(out.contains("written by an operator  20"), "{out}");
 }
 
 #[tokio::test]
+async fn set_sends_only_what_is_named_so_that_a_newer_configuration_of_the_device_stays() {
+    let mut live = Live::new().await;
+    // The device's configuration has a newer note meanwhile, of which the service has not heard yet.
+    let command = live.set(&["metadata.site=north", "description=at the gate"]);
+    let asked = update(&[
+        ("metadata.site", json!("north")),
+        ("deviceInfo.description", json!("at the gate")),
+    ]);
+    assert_eq!(live.gateway.answer(204, "").await, asked);
+    let (code, out, errors) = end(command).await;
+    assert_eq!((code, errors.as_str()), (0, ""), "{out}");
+    assert_eq!(
+        out,
+        "metadata.site, deviceInfo.description: edge/gw-1 has taken it over\n"
+    );
+    // What is known already is sent all the same: the device may have it otherwise.
+    let command = live.set(&["metadata.site=north", "metadata.note="]);
+    let asked = update(&[("metadata.site", json!("north")), ("metadata.note", Value::Null)]);
+    assert_eq!(live.gateway.answer(204, "").await, asked);
+    assert_eq!(end(command).await.0, 0);
+    let shown = live.shown().await;
+    assert_eq!(shown["metadata"], json!({"site": "north", "ports": [1, 2]}));
+}
+
+#[tokio::test]
+async fn a_device_that_takes_no_member_alone_is_sent_the_whole_as_the_service_has_it_by_then() {
+    let mut live = Live::new().await;
+    let command = live.set(&["metadata.site=north"]);
+    let (asked, req_id) = live.gateway.request().await;
+    assert_eq!(asked, update(&[("metadata.site", json!("north"))]));
+    let d = json!({"lifetime": 86400, "metadata": {"site": "south", "new": 1}});
+    live.report(ToService::Manage, d, "m2").await;
+    live.gateway.respond(&req_id, 404, "").await;
+    let whole = json!({"site": "north", "new": 1});
+    assert_eq!(
+        live.gateway.answer(204, "").await,
+        update(&[("metadata", whole.clone())])
+    );
+    let (code, out, errors) = end(command).await;
+    assert_eq!((code, out.as_str()), (0, "metadata: edge/gw-1 has taken it over\n"));
+    assert!(errors.contains("takes no member alone"), "{errors}");
+    assert_eq!(live.shown().await["metadata"], whole);
+}
+
+#[tokio::test]
 async fn a_device_that_refuses_says_why_and_nothing_changes() {
     let mut live = Live::new().await;
-    let asked = update(&[("metadata", metadata(&[("site", json!("north"))]))]);
+    let asked = update(&[("metadata.site", json!("north"))]);
     for (rc, message, said) in [
         (
             400,
             "d.fields[0].value: too deep",
             "the device refused: 400: d.fields[0].value: too deep",
-        ),
-        (
-            404,
-            "",
-            "the device refused: 404: the device answered 404 to device/update",
         ),
         (409, "an update runs", "the device refused: 409: an update runs"),
         (
@@ -231,9 +269,17 @@ async fn a_device_that_refuses_says_why_and_nothing_changes() {
         let arguments = ["metadata.site=north", "--location", "1,2"];
         let (code, out, errors) = live.answered(&arguments, &asked, rc, message).await;
         assert_eq!(code, 1);
-        assert_eq!(out.trim_end(), format!("metadata: {said}"));
+        assert_eq!(out.trim_end(), format!("metadata.site: {said}"));
         assert!(errors.contains("location was not written either"), "{errors}");
     }
+    let command = live.set(&["metadata.site=north"]);
+    assert_eq!(live.gateway.answer(404, "").await, asked);
+    let whole = update(&[("metadata", metadata(&[("site", json!("north"))]))]);
+    assert_eq!(live.gateway.answer(404, "").await, whole);
+    assert_eq!(
+        end(command).await.1,
+        "metadata: the device refused: 404: the device answered 404 to device/update\n"
+    );
     let arguments = ["metadata.site=north", "--json"];
     let (code, out, _) = live.answered(&arguments, &asked, 500, "the disk is full").await;
     assert_eq!(code, 1);
@@ -252,7 +298,9 @@ async fn a_device_that_does_not_answer_is_asked_about_and_one_that_is_not_manage
     let (code, out, _) = end(live.set(&["model=x", "--timeout", "1s"])).await;
     assert_eq!(code, 1);
     assert!(
-        out.starts_with("deviceInfo: timed out: the device did not answer in time; if it comes back it may still"),
+        out.starts_with(
+            "deviceInfo.model: timed out: the device did not answer in time; if it comes back it may still"
+        ),
         "{out}"
     );
     assert!(
@@ -270,7 +318,7 @@ async fn a_device_that_does_not_answer_is_asked_about_and_one_that_is_not_manage
     let (code, out, _) = end(live.set(&["metadata.site="])).await;
     assert_eq!(code, 0);
     assert!(
-        out.starts_with("metadata: stored here only. edge/gw-1 is not managed"),
+        out.starts_with("metadata.site: stored here only. edge/gw-1 is not managed"),
         "{out}"
     );
     let shown = live.shown().await;
@@ -308,6 +356,10 @@ async fn a_command_line_that_makes_no_sense_is_refused_and_nothing_is_written() 
         &["set", "model=x"],
         &["observe", "edge/gw-1"],
         &["observe", "location"],
+        &["logs"],
+        &["logs", "edge/gw-1", "--severity", "3"],
+        &["logs", "edge/gw-1", "-n", "0"],
+        &["errors", "gw-1"],
     ] {
         let (code, out, errors) = live.place.run(usage).await;
         assert_eq!((code, out.as_str()), (2, ""), "{usage:?}: {errors}");
@@ -328,6 +380,9 @@ async fn a_command_line_that_makes_no_sense_is_refused_and_nothing_is_written() 
             "is no attribute that can be observed; there are location, ",
         ),
         (&["observe", "edge/other", "location"], "edge/other is not registered"),
+        (&["logs", "edge/other"], "edge/other is not registered"),
+        (&["logs", "edge/other", "--follow"], "edge/other is not registered"),
+        (&["errors", "edge/other"], "edge/other is not registered"),
     ] {
         let (code, out, errors) = live.place.run(arguments).await;
         assert_eq!((code, out.as_str()), (1, ""), "{arguments:?}");

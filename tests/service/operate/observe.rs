@@ -10,8 +10,8 @@ use tokio::process::{Child, ChildStderr, ChildStdout};
 use super::{Live, end};
 use crate::support::within;
 
-/// A running `iotdm observe`.
-struct Observing {
+/// A running command that goes on until it is ended.
+pub(super) struct Observing {
     command: Child,
     out: Lines<BufReader<ChildStdout>>,
     says: Lines<BufReader<ChildStderr>>,
@@ -19,14 +19,17 @@ struct Observing {
 
 impl Observing {
     fn begin(live: &Live, arguments: &[&str]) -> Self {
-        let arguments = [&["observe", "edge/gw-1"], arguments].concat();
-        let mut command = live.place.command(&arguments).spawn().unwrap();
+        Self::run(live, &[&["observe", "edge/gw-1"], arguments].concat())
+    }
+
+    pub(super) fn run(live: &Live, arguments: &[&str]) -> Self {
+        let mut command = live.place.command(arguments).spawn().unwrap();
         let out = BufReader::new(command.stdout.take().unwrap()).lines();
         let says = BufReader::new(command.stderr.take().unwrap()).lines();
         Observing { command, out, says }
     }
 
-    async fn line(&mut self) -> String {
+    pub(super) async fn line(&mut self) -> String {
         within("a line of observe", self.out.next_line())
             .await
             .unwrap()
@@ -34,7 +37,7 @@ impl Observing {
     }
 
     /// What it says beside the values, up to this.
-    async fn said(&mut self, part: &str) -> String {
+    pub(super) async fn said(&mut self, part: &str) -> String {
         loop {
             let line = within(part, self.says.next_line()).await.unwrap();
             let line = line.unwrap_or_else(|| panic!("it ended without saying {part:?}"));
@@ -44,7 +47,7 @@ impl Observing {
         }
     }
 
-    async fn ends(&mut self, signal: Option<Signal>) -> i32 {
+    pub(super) async fn ends(&mut self, signal: Option<Signal>) -> i32 {
         if let Some(signal) = signal {
             let pid = Pid::from_raw(i32::try_from(self.command.id().unwrap()).unwrap());
             kill(pid, signal).unwrap();
@@ -140,6 +143,40 @@ async fn observe_prints_what_the_device_tells_until_ctrl_c_and_then_the_device_i
         is_told_to_stop(&mut live, &["metadata.site", "location"]).await;
         assert!(live.shown().await["mgmt"].get("observed").is_none());
     }
+}
+
+#[tokio::test]
+async fn what_a_device_keeps_is_said_by_set_and_not_shown_by_observe() {
+    let mut live = Live::new().await;
+    let mut observing = Observing::begin(&live, &["deviceInfo"]);
+    agrees(&mut live, &["deviceInfo"], json!([])).await;
+    observing.said("it agreed").await;
+    for (written, kept, said, shown) in [
+        (
+            &["fwVersion=9"][..],
+            "deviceInfo.fwVersion",
+            "deviceInfo.fwVersion: edge/gw-1 keeps what it has: it knows better\n",
+            None,
+        ),
+        (
+            &["fwVersion=9", "description=gate"][..],
+            "deviceInfo.fwVersion",
+            "deviceInfo.fwVersion, deviceInfo.description: edge/gw-1 has taken it over, but keeps its own \
+             deviceInfo.fwVersion: it knows better\n",
+            Some("deviceInfo.description = gate"),
+        ),
+    ] {
+        let command = live.set(written);
+        live.gateway.answer(204, &format!("kept by the device: {kept}")).await;
+        let (code, out, _) = end(command).await;
+        assert_eq!((code, out.as_str()), (1, said));
+        if let Some(shown) = shown {
+            let line = observing.line().await;
+            assert!(line.ends_with(shown), "{line}");
+        }
+    }
+    assert_ne!(live.shown().await["deviceInfo"]["fwVersion"], "9");
+    assert_eq!(observing.ends(Some(Signal::SIGINT)).await, 0);
 }
 
 #[tokio::test]

@@ -44,6 +44,11 @@ impl BootLoader {
         left.or(good).unwrap_or(0)
     }
 
+    /// Which slot RAUC says is booted next: none, as long as every slot has used up its try.
+    pub fn primary(&self) -> Option<usize> {
+        self.order.into_iter().find(|slot| self.is_good(*slot))
+    }
+
     /// What RAUC calls good.
     pub fn is_good(&self, slot: usize) -> bool {
         self.ok[slot] && !self.tried[slot]

@@ -61,6 +61,13 @@ impl Image {
         }
     }
 
+    /// Its agent has marked it good: it lives on, though the disk that refused the trial may let it be tried again.
+    pub fn has_lived(&mut self) {
+        if self.content == Content::AgentDies {
+            self.content = Content::Good;
+        }
+    }
+
     /// Whether the kernel finds an init.
     pub fn starts(self) -> bool {
         !matches!(self.content, Content::DoesNotBoot | Content::Torn)

@@ -46,9 +46,13 @@ impl World {
         let applied = !refused;
         if applied {
             note!(self, "{} is marked {mark:?}", SLOTS[slot]);
-            let boot_loader = &mut self.device.host.boot_loader;
+            let host = &mut self.device.host;
+            let boot_loader = &mut host.boot_loader;
             match mark {
-                Mark::Good => boot_loader.mark(slot, true),
+                Mark::Good => {
+                    boot_loader.mark(slot, true);
+                    host.rauc.slots[slot].image.has_lived();
+                }
                 Mark::Bad => boot_loader.mark(slot, false),
                 Mark::Active => boot_loader.activate(slot),
             }

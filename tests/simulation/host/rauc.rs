@@ -1,6 +1,6 @@
 //! RAUC: it writes the other slot, marks, and tells of both. What it was asked to install goes on when the agent dies;
 //! it may die itself, and a power cut takes it with it. When it is done, that is on the disk before the boot loader is
-//! told.
+//! told; and when that is told, its last handler may still fail.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use iotdm::protocol::firmware::UpdateStatus;
 
 use super::{Content, Image, RESCUE, SLOTS};
 use crate::counts::Thing;
+use crate::faults::Fault;
 use crate::random::Random;
 use crate::world::{Happening, World, note};
 
@@ -20,7 +21,7 @@ pub struct Slot {
     pub image: Image,
     pub complete: bool,
     /// How often it was written to its end.
-    count: u32,
+    pub count: u32,
     pub transaction: Option<String>,
 }
 
@@ -41,7 +42,13 @@ pub struct Rauc {
     pub slots: [Slot; 2],
     /// It keeps the transaction with the slot (1.10 and later).
     knows_transactions: bool,
+    /// The boot loader says which slot it boots next.
+    pub names_next: bool,
     pub installing: Option<Installation>,
+    /// Whether the newest installation has written its slot to its end.
+    pub whole: bool,
+    /// Whether the boot loader was told of it.
+    pub activated: bool,
     /// How often it was asked for each transaction.
     pub asked_for: BTreeMap<String, u32>,
 }
@@ -57,24 +64,39 @@ impl Rauc {
         Rauc {
             slots: [slot(), slot()],
             knows_transactions: random.one_in(2),
+            names_next: !random.one_in(4),
             installing: None,
+            whole: false,
+            activated: false,
             asked_for: BTreeMap::new(),
         }
     }
 
-    fn tell(&self) -> Vec<Told> {
+    /// It is gone, and with it what it had not written down: the old RAUC says of a slot that it has begun to write what it
+    /// said before.
+    fn forgets(&mut self) {
+        for slot in &mut self.slots {
+            slot.complete |= !self.knows_transactions;
+        }
+    }
+
+    /// `next`: the slot that is booted next, where that is known.
+    fn tell(&self, next: Option<Option<usize>>) -> Vec<Told> {
         let slots = self.slots.iter().zip(SLOTS);
+        let boots_next = |name: &str| next.map(|slot| slot.is_some_and(|slot| SLOTS[slot] == name));
         let told = |(slot, name): (&Slot, &str)| Told {
             name: name.to_owned(),
             class: "rootfs".to_owned(),
             complete: slot.complete,
             transaction: slot.transaction.clone().filter(|_| self.knows_transactions),
             installed: (slot.count > 0).then(|| slot.count.to_string()),
+            boots_next: boots_next(name),
         };
         let rescue = Told {
             name: SLOTS[RESCUE].to_owned(),
             class: "rescue".to_owned(),
             complete: true,
+            boots_next: boots_next(SLOTS[RESCUE]),
             ..Told::default()
         };
         slots.map(told).chain([rescue]).collect()
@@ -126,9 +148,11 @@ impl World {
         if host.rauc.installing.is_some() && purpose == Purpose::Install {
             problems.push("RAUC is installing something".to_owned());
         }
+        let asked = purpose == Purpose::Outcome && host.rauc.names_next;
+        let next = asked.then(|| host.boot_loader.primary());
         Ok(Survey {
             booted: Some(SLOTS[booted].to_owned()),
-            slots: host.rauc.tell(),
+            slots: host.rauc.tell(next),
             installing: host.rauc.installing.is_some(),
             failed_units: Vec::new(),
             problems,
@@ -174,7 +198,7 @@ impl World {
             let message = "RAUC refuses the bundle".to_owned();
             return self.install_ends(
                 Some((run, op)),
-                InstallEnd::Failed {
+                InstallEnd::Refused {
                     status,
                     message,
                     again: false,
@@ -203,6 +227,8 @@ impl World {
             transaction: None,
         };
         host.boot_loader.mark(to, false);
+        host.rauc.whole = false;
+        host.rauc.activated = false;
         host.rauc.installing = Some(Installation {
             number,
             to,
@@ -232,6 +258,9 @@ impl World {
         };
         let waiter = installation.waiter;
         self.device.host.rauc.installing = None;
+        if !gently {
+            self.device.host.rauc.forgets();
+        }
         let end = if gently {
             self.counts.add(Thing::InstallFailed);
             InstallEnd::Failed {
@@ -259,6 +288,7 @@ impl World {
             count: slot.count + 1,
             transaction: Some(transaction),
         };
+        self.device.host.rauc.whole = true;
         note!(self, "{} is written", SLOTS[to]);
         let at = self.now + self.random.skewed(10, 5000);
         if !self.quiet && self.random.one_in(self.plan.rauc_dies) {
@@ -276,6 +306,7 @@ impl World {
         let host = &mut self.device.host;
         host.boot_loader.activate(to);
         host.rauc.installing = None;
+        host.rauc.activated = true;
         self.counts.add(Thing::Installed);
         if waiter.is_none_or(|(run, _)| !self.is_run(run)) {
             self.counts.add(Thing::InstalledAlone);
@@ -283,6 +314,19 @@ impl World {
         note!(self, "{} boots next", SLOTS[to]);
         let lost = !self.quiet && self.random.one_in(self.plan.rauc_dies);
         let end = match lost {
+            true if self.random.one_in(2) => {
+                self.counts.add(Thing::HandlerFailed);
+                if self.random.one_in(3) {
+                    // Before the slot is taken back, or after.
+                    let at = self.now + self.random.skewed(1, 30_000);
+                    self.at(at, Happening::Fault(Fault::PowerCut));
+                }
+                InstallEnd::Failed {
+                    status: UpdateStatus::UnsupportedImage,
+                    message: "Post-install handler error".to_owned(),
+                    again: self.random.one_in(2),
+                }
+            }
             true => InstallEnd::Unclear("the bus broke".to_owned()),
             false => InstallEnd::Done,
         };
@@ -318,6 +362,7 @@ impl World {
     /// The host goes down, or loses its power: whatever RAUC does ends with it.
     pub fn rauc_ends(&mut self) {
         if self.device.host.rauc.installing.take().is_some() {
+            self.device.host.rauc.forgets();
             self.counts.add(Thing::InstallCut);
         }
     }

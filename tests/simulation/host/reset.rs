@@ -1,6 +1,8 @@
 //! The host below the agent as far as the factory reset goes: the unit that systemd starts, the wish that it leaves for
 //! the next boot, the wipe in that boot, and the report. Or another unit, which leaves nothing.
 
+use std::time::Duration;
+
 use iotdm::agent::{Event, OpId, ResetOutcome, ResetReady, ResetRefused, ResetReport};
 use iotdm::protocol::Rc;
 
@@ -148,6 +150,18 @@ impl World {
             outcome
         };
         let at = self.now + self.random.skewed(1, 4000);
+        self.at(at, Happening::SystemdAnswers { run, op, outcome });
+    }
+
+    /// The agent was restarted, and asks whether the unit is at work.
+    pub fn reset_is_followed(&mut self, op: OpId, limit: Duration) {
+        let run = self.agent_run();
+        let limit = u64::try_from(limit.as_millis()).expect("not that long");
+        let (outcome, wait) = match self.device.host.reset.going {
+            true => (ResetOutcome::Started, self.random.skewed(1, 400_000)),
+            false => (ResetOutcome::Unknown, self.random.skewed(1, 4000)),
+        };
+        let at = self.now + wait.min(limit.max(1));
         self.at(at, Happening::SystemdAnswers { run, op, outcome });
     }
 

@@ -1,13 +1,19 @@
 //! An update ends in exactly one outcome, and it is the truth about the host.
 
+use iotdm::agent::durable::Wish;
 use iotdm::agent::effect::Mark;
-use iotdm::agent::firmware::outcome::{Outcome, decide};
+use iotdm::agent::firmware::outcome::{Outcome, Slots, decide};
 use iotdm::agent::firmware::record::{Phase, Update};
 use iotdm::agent::{Durable, Survey, Verdict};
 
 use crate::counts::Thing;
 use crate::host::{Content, RESCUE, SLOTS};
 use crate::world::{World, note};
+
+/// The reason of a slot that the boot loader was not told of.
+const NOT_TOLD: &str = "RAUC was interrupted before the boot loader was told";
+/// The reason of one that it was told of.
+const FELL_BACK: &str = "did not start: the boot loader fell back";
 
 /// How something ended that the service had asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +107,7 @@ impl World {
             End::Success => {
                 self.counts.add(Thing::UpdateSucceeded);
                 assert_eq!(host.booted, to, "success, and the old slot runs");
+                assert_eq!(update.failure, None, "success, and RAUC has failed");
                 assert_ne!(
                     update.boot_id,
                     format!("boot-{}", self.device.boot),
@@ -123,6 +130,11 @@ impl World {
                 }
                 let new = host.rauc.slots[to].transaction.as_ref() == Some(&update.transaction);
                 assert!(stays || host.booted != to || !new, "failure, and the new slot runs");
+                let here = update.boot_id == format!("boot-{}", self.device.boot);
+                assert!(
+                    !here || !new || host.boot_loader.next() != to,
+                    "failure before its boot, and the new slot boots next"
+                );
             }
         }
         if let Some(request) = request {
@@ -220,7 +232,10 @@ impl World {
         );
         let firmware = self.device.firmware();
         assert!(
-            !firmware.require_service || !update.service_reached || update.service_answered,
+            !firmware.require_service
+                || !update.service_reached
+                || update.service_answered
+                || self.device.disk.durable.wish == Wish::Unmanaged,
             "marked good, and the service is not reached"
         );
     }
@@ -230,6 +245,21 @@ impl World {
         match &self.truth.told_health {
             Some((known, _)) if known == verdict => {}
             _ => self.truth.told_health = Some((verdict.clone(), self.now)),
+        }
+    }
+
+    /// The agent says something on the device. Of an update that failed it says the same to the service.
+    pub fn check_said(&self, text: &str) {
+        let rauc = &self.device.host.rauc;
+        let next = text.contains("is written and boots next");
+        if rauc.names_next && (next || text.contains(FELL_BACK)) {
+            assert!(rauc.activated, "the boot loader was never told: {text}");
+        }
+        if text.contains("was written, but") {
+            assert!(rauc.whole, "the slot is torn: {text}");
+        }
+        if text.contains(NOT_TOLD) {
+            assert!(!rauc.activated, "the boot loader was told: {text}");
         }
     }
 
@@ -243,9 +273,22 @@ impl World {
         let here = update.boot_id == boot_id;
         let in_new = survey.booted.as_ref() == Some(&update.to_slot);
         let note = survey.fallback.is_some();
+        let given_up = update.phase == Phase::Installing && update.failure.is_some();
         let thing = match (update.phase, outcome) {
             _ if self.device.host.booted == RESCUE => Thing::RowRescue,
             (Phase::Installing, Outcome::StillInstalling) => Thing::RowStillInstalling,
+            (Phase::Installing, Outcome::Leave) => Thing::RowFailedAndBooted,
+            (
+                _,
+                Outcome::Failed {
+                    slots: Slots::TakeBack, ..
+                },
+            ) if given_up => Thing::RowRaucFailedLate,
+            (_, Outcome::Failed { .. }) if given_up && here => Thing::RowRaucFailed,
+            (_, Outcome::Failed { .. }) if given_up => Thing::RowFailedAndRebooted,
+            (Phase::Installing, Outcome::Failed { reason, .. }) if here && reason.contains(NOT_TOLD) => {
+                Thing::RowNotActivated
+            }
             (Phase::Installing, Outcome::NotRebooted) => Thing::RowWritten,
             (Phase::Installed, Outcome::NotRebooted) => Thing::RowNotRebooted,
             (Phase::Installing, Outcome::Trial) => Thing::RowTrialUnrecorded,

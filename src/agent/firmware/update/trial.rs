@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BOOTED, Step, marker, set, step};
+use super::{BOOTED, Step, marker, reached, set, step};
 use crate::agent::effect::{After, Effect, Health, Level, Mark, OpId, Topic};
 use crate::agent::event::Verdict;
 use crate::agent::firmware::record::{Phase, Update};
@@ -61,16 +61,17 @@ pub(super) fn missing(work: &Work<'_>) -> Option<String> {
         Some((Verdict::Pending(reason) | Verdict::Bad(reason), _)) => return Some(reason.clone()),
         Some((Verdict::Good, _)) => {}
     }
-    let wanted = work.settings.firmware.require_service && update.service_reached;
-    (wanted && !update.service_answered).then(|| "service not reached".to_owned())
+    reached::is_missing(work, update).then(|| "service not reached".to_owned())
+}
+
+/// RAUC is marking the slot good. Nothing else is marked meanwhile: the mark that comes last would win.
+pub(super) fn being_confirmed(work: &Work<'_>) -> bool {
+    matches!(work.v.firmware.update.step, Some((_, Step::Confirm)))
 }
 
 pub(super) fn due(work: &mut Work<'_>) {
-    let answered = work.v.lifecycle.managed.is_some() || work.v.lifecycle.refusal.is_some();
-    if answered && let Some(update) = work.d.update().filter(|update| !update.service_answered) {
-        let mut update = update.clone();
-        update.service_answered = true;
-        set(work, update);
+    if being_confirmed(work) {
+        return;
     }
     let settled = |since: Duration| work.now.boottime >= since + SETTLED;
     let verdict = work.v.firmware.update.verdict.clone();
@@ -109,10 +110,15 @@ pub(in crate::agent::firmware) fn roll_back(work: &mut Work<'_>, reason: &str) {
     );
     update.phase = Phase::RollingBack;
     update.reason = Some(reason.to_owned());
+    // The way back has boots of its own.
+    update.trial_boot = Some(work.settings.boot_id.clone());
+    update.boots = 1;
     set(work, update);
     stop_watching(work);
     work.say(Level::Error, Topic::Update, text);
-    leave(work);
+    if !being_confirmed(work) {
+        leave(work);
+    }
 }
 
 /// Makes the old slot the next one.

@@ -1,6 +1,5 @@
 //! One device's way through a push: download, update, and what it says at the end.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,14 +11,16 @@ use super::find;
 use super::show::{Phase, Progress};
 use super::source::Source;
 use crate::protocol::Device;
+use crate::protocol::firmware::{Firmware, FirmwareState, UpdateStatus};
 use crate::service::brain::DEFAULT_FIRMWARE_TIMEOUT;
 
 /// How long after its timeout the service may take to say so, and how long it may be away when something is asked.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a device that needs no reboot may take to tell its new version after it has told that the update succeeded.
-const VERSION: Duration = Duration::from_secs(10);
-/// How long the reason may take to arrive in the device's log after its last notify.
-const REASON: Duration = Duration::from_secs(3);
+const VERSION: Duration = Duration::from_secs(60);
+/// How long the reason in the device's own words, its log, may take to arrive after its last notify. What comes later
+/// is in `iotdm firmware status`.
+const REASON: Duration = Duration::from_secs(5);
 
 /// How a device ended.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ pub(super) struct Ended {
     /// What it says that it runs.
     pub(super) fw_version: Option<String>,
     pub(super) took: Duration,
-    /// Why it failed, or what is odd although it did not.
+    /// Why it failed.
     pub(super) reason: String,
     /// The requests that were made.
     pub(super) download: Option<String>,
@@ -52,25 +53,38 @@ pub(super) struct One<'a> {
     pub(super) device: &'a Device,
     /// What it ran before.
     pub(super) before: Option<String>,
-    /// The newest of its logs before; the device's clock need not be ours, so their times say nothing.
-    pub(super) last_log: Cell<u64>,
 }
 
 /// Why it cannot go on.
-struct Failed(String);
+struct Failed {
+    reason: String,
+    /// The device itself refused the request, with this code.
+    rc: Option<u64>,
+}
+
+impl Failed {
+    fn new(reason: impl Into<String>) -> Self {
+        Failed {
+            reason: reason.into(),
+            rc: None,
+        }
+    }
+}
+
+/// The device is not in the state that the request needs.
+const BAD_REQUEST: Option<u64> = Some(400);
 
 impl One<'_> {
     /// Takes the device to its end.
     pub(super) async fn install(&self) -> Ended {
         let begun = Instant::now();
         let mut ended = Ended::default();
-        self.last_log.set(self.newest_log().await);
         match self.all(&mut ended).await {
             Ok(()) => {
                 ended.done = true;
                 self.set(Phase::Done(ended.fw_version.clone()));
             }
-            Err(Failed(reason)) => {
+            Err(Failed { reason, .. }) => {
                 ended.fw_version = self.version().await;
                 self.set(Phase::Failed(reason.clone()));
                 ended.reason = reason;
@@ -81,25 +95,69 @@ impl One<'_> {
     }
 
     async fn all(&self, ended: &mut Ended) -> Result<(), Failed> {
+        self.download_and_update(ended).await?;
+        ended.fw_version = self.final_version().await;
+        match (&ended.fw_version, &self.work.push.version) {
+            (Some(runs), Some(told)) if runs != told => Err(Failed::new(format!(
+                "it says that the update succeeded, and that it runs {runs}, not {told}: --version must be what the bundle's \
+                 firmware says of itself"
+            ))),
+            (None, Some(told)) => Err(Failed::new(format!(
+                "it says that the update succeeded, but not which version it runs, so nobody knows whether that is {told}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A device that has the image already refuses to fetch it again, and would throw it away for another address of it:
+    /// then only the update is left to do.
+    async fn download_and_update(&self, ended: &mut Ended) -> Result<(), Failed> {
+        let mut overrides = self.work.push.overrides;
+        if self.has_the_image().await {
+            match self.update(ended, overrides).await {
+                // It has lost it since it told so.
+                Err(failed) if failed.rc == BAD_REQUEST => {
+                    ended.update = None;
+                    overrides = false;
+                }
+                end => return end,
+            }
+        }
+        match self.download(ended, overrides).await {
+            // It has it, and could not tell so while nobody observed it.
+            Err(failed) if failed.rc == BAD_REQUEST && self.has_the_image().await => {}
+            end => end?,
+        }
+        self.update(ended, false).await
+    }
+
+    async fn download(&self, ended: &mut Ended, overrides: bool) -> Result<(), Failed> {
         let parameters = self.work.source.parameters(self.index);
-        let id = self
-            .ask("firmware/download", &parameters, self.work.push.overrides)
-            .await?;
+        let id = self.ask("firmware/download", &parameters, overrides).await?;
         ended.download = Some(id.clone());
         self.set(Phase::Requested);
         self.follow(&id, async |row| self.set(self.downloading(row))).await?;
         self.set(Phase::Downloaded);
-        let id = self.ask("firmware/update", &[], false).await?;
+        Ok(())
+    }
+
+    async fn update(&self, ended: &mut Ended, overrides: bool) -> Result<(), Failed> {
+        let id = self.ask("firmware/update", &[], overrides).await?;
         ended.update = Some(id.clone());
         self.set(Phase::UpdateRequested);
-        self.follow(&id, async |row| self.set(self.updating(row).await)).await?;
-        ended.fw_version = self.final_version().await;
-        if let (Some(runs), Some(told)) = (&ended.fw_version, &self.work.push.version)
-            && runs != told
-        {
-            ended.reason = format!("it says that it runs {runs}, not {told}");
-        }
-        Ok(())
+        self.follow(&id, async |row| self.set(self.updating(row).await)).await
+    }
+
+    /// Whether what is to be installed lies on the device, downloaded and not being installed, as far as the service
+    /// knows.
+    async fn has_the_image(&self) -> bool {
+        let mgmt = self.work.client.mgmt(self.device).await.unwrap_or_default();
+        let Ok(known) = Firmware::parse("mgmt.firmware", mgmt["firmware"].clone()) else {
+            return false;
+        };
+        known.state == Some(FirmwareState::Downloaded)
+            && known.update_status != Some(UpdateStatus::InProgress)
+            && self.work.source.is(self.index, &known)
     }
 
     fn set(&self, phase: Phase) {
@@ -130,7 +188,7 @@ impl One<'_> {
                     let ours = found.ok().flatten().filter(|found| {
                         found.is_open() && found.action() == action && found.request["parameters"] == body["parameters"]
                     });
-                    break ours.ok_or_else(|| Failed(error.to_string()))?.id().to_owned();
+                    break ours.ok_or_else(|| Failed::new(error.to_string()))?.id().to_owned();
                 }
                 Err(error) if error.is_passing() && Instant::now() < give_up => {
                     if !lost {
@@ -141,7 +199,7 @@ impl One<'_> {
                     lost = true;
                     sleep(self.work.poll).await;
                 }
-                Err(error) => return Err(Failed(error.to_string())),
+                Err(error) => return Err(Failed::new(error.to_string())),
             }
         };
         self.work.progress.requested(self.index, &id);
@@ -161,7 +219,12 @@ impl One<'_> {
         loop {
             match self.work.client.get(&path).await {
                 Ok(row) if row["complete"] == true && row["status"] == 0 => return Ok(()),
-                Ok(row) if row["complete"] == true => return Err(Failed(self.reason(&row).await)),
+                Ok(row) if row["complete"] == true => {
+                    return Err(Failed {
+                        rc: row["rc"].as_u64().filter(|_| !row["accepted"].is_string()),
+                        reason: self.reason(&path, row).await,
+                    });
+                }
                 Ok(row) => {
                     away = false;
                     show(&row).await;
@@ -174,14 +237,14 @@ impl One<'_> {
                     }
                     away = true;
                 }
-                Err(error) => return Err(Failed(error.to_string())),
+                Err(error) => return Err(Failed::new(error.to_string())),
             }
             if Instant::now() >= give_up {
                 let reason = format!(
                     "the service says nothing final, even {} s after the timeout; is it connected to the broker?",
                     PATIENCE.as_secs()
                 );
-                return Err(Failed(reason));
+                return Err(Failed::new(reason));
             }
             sleep(self.work.poll).await;
         }
@@ -218,57 +281,30 @@ impl One<'_> {
         let give_up = Instant::now() + VERSION;
         loop {
             let version = self.version().await;
-            let expected = self.work.push.version.is_none() || version == self.work.push.version;
-            if expected || version != self.before || Instant::now() >= give_up {
+            let told = self.work.push.version.is_some();
+            let changed = version.is_some() && version != self.before;
+            if !told || changed || version == self.work.push.version || Instant::now() >= give_up {
                 return version;
             }
             sleep(self.work.poll).await;
         }
     }
 
-    /// Why it failed: what the service says, and the latest error that the device logged meanwhile. The protocol's codes
-    /// are few; the log has the words, though they may be about something else.
-    async fn reason(&self, row: &Value) -> String {
-        let reason = said(row);
-        if !row["accepted"].is_string() {
-            return reason;
-        }
-        match self.logged().await {
-            Some(logged) => format!("{reason}; its latest error log: {logged}"),
-            None => reason,
-        }
-    }
-
-    /// Its logs, newest first.
-    async fn logs(&self) -> Vec<Value> {
-        let logs = self.work.client.device(self.device, "/diag/logs").await;
-        logs.ok().and_then(|logs| logs.as_array().cloned()).unwrap_or_default()
-    }
-
-    async fn newest_log(&self) -> u64 {
-        self.logs().await.first().map_or(0, log_id)
-    }
-
-    async fn logged(&self) -> Option<String> {
+    /// Why it failed, as the service says it. Where the device notified a code of the protocol, its log has the words,
+    /// and may come a moment later.
+    async fn reason(&self, path: &str, mut row: Value) -> String {
         let give_up = Instant::now() + REASON;
-        loop {
-            let logs = self.logs().await;
-            let new = |log: &&Value| log["severity"] == 2 && log_id(log) > self.last_log.get();
-            let newest = logs.iter().find(new);
-            if let Some(log) = newest {
-                return log["message"].as_str().map(str::to_owned);
-            }
-            if Instant::now() >= give_up {
-                return None;
-            }
+        while notified_failure(&row) && !row["reason"].is_string() && Instant::now() < give_up {
             sleep(self.work.poll).await;
+            row = self.work.client.get(path).await.unwrap_or(row);
         }
+        said(&row)
     }
 }
 
-/// The service numbers logs as they come.
-fn log_id(log: &Value) -> u64 {
-    log["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(0)
+fn notified_failure(row: &Value) -> bool {
+    let status = row["updateStatus"].as_str();
+    row["status"] == 2 && status.is_some_and(|status| !matches!(status, "success" | "in progress"))
 }
 
 /// `deviceInfo.fwVersion` of a device as the service shows it.

@@ -26,6 +26,8 @@ pub(super) enum Command {
     /// With --file this process is the file server: it must run, and be reachable by the devices, until the downloads
     /// are done. With --uri the bundle lies on a server of yours.
     ///
+    /// A device that has the bundle already is not asked to download it again.
+    ///
     /// Exit code 0 means that every device runs the new firmware and says that it is good.
     #[command(after_long_help = PUSH_HELP)]
     Push(Box<Push>),
@@ -46,7 +48,7 @@ How far a device is, in the words that are printed:
   downloaded   fetched and checked; then the update is requested
   installing   written to the other slot, then rebooting into it: the service sees no difference
   on trial     it is back, runs another version than before, and has to prove itself
-  done         it says that the update succeeded
+  done         it says that the update succeeded, and runs what --version says
   failed       with the reason; the table at the end has the version that runs
 
 Ctrl-C ends this command and nothing else: what a device was asked goes on there. With --file,
@@ -72,7 +74,7 @@ pub(super) struct Push {
     /// Where the devices fetch the bundle
     #[arg(long, value_name = "URI")]
     uri: Option<String>,
-    /// The version that devices are told; what they run afterwards they say themselves
+    /// The version that devices are told, and must say they run afterwards
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// The name that devices are told [default: the file's name]

@@ -1,6 +1,5 @@
 //! `iotdm firmware push`: takes devices through download and update, shows how far each is, and sums up.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,7 +50,6 @@ pub(super) async fn push(client: &Client, output: &mut Output, push: &Push) -> R
         index,
         device,
         before,
-        last_log: Cell::new(0),
     });
     let mut ends = stream::iter(ones)
         .map(|one| async move { (one.index, one.install().await) })

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Push;
+use crate::protocol::firmware::Firmware;
 use crate::service::bundle::{Bundle, BundleError, Offer, Server, Tls};
 use crate::service::cli::output;
 
@@ -77,6 +78,28 @@ impl Source {
         parameters
     }
 
+    /// Whether this is what a device was told of: the same digest, whatever the address. Without a digest all must be the
+    /// same; a device does not fetch that again.
+    pub(super) fn is(&self, index: usize, known: &Firmware) -> bool {
+        let parameters = self.parameters(index);
+        let told = |name: &str| {
+            let parameter = parameters.iter().find(|parameter| parameter["name"] == name);
+            let value = parameter.and_then(|parameter| parameter["value"].as_str());
+            value.unwrap_or_default()
+        };
+        match digest(told("verifier")) {
+            Some(digest_told) => digest(known.verifier.as_deref().unwrap_or_default()) == Some(digest_told),
+            None => [
+                ("uri", &known.uri),
+                ("name", &known.name),
+                ("version", &known.version),
+                ("verifier", &known.verifier),
+            ]
+            .into_iter()
+            .all(|(name, known)| told(name) == known.as_deref().unwrap_or_default()),
+        }
+    }
+
     /// What that device fetches from this process.
     pub(super) fn offer(&self, index: usize) -> Option<&Offer> {
         match &self.place {
@@ -100,6 +123,13 @@ impl Source {
     }
 }
 
+/// A verifier's SHA-2 digest, in lower-case digits. Weaker ones do not tell one image from another.
+fn digest(verifier: &str) -> Option<String> {
+    let digits = verifier.trim().rsplit(':').next().unwrap_or_default();
+    let is_one = matches!(digits.len(), 64 | 96 | 128) && digits.chars().all(|c| c.is_ascii_hexdigit());
+    is_one.then(|| digits.to_ascii_lowercase())
+}
+
 /// The host with the port, unless it has one of its own.
 fn authority(host: &str, port: u16) -> String {
     let has_port = match host.rsplit_once(':') {
@@ -117,6 +147,38 @@ fn authority(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_known_by_its_digest_or_by_all_that_is_said_of_it() {
+        let source = |verifier: Option<&str>| {
+            let mut parameters = vec![json!({"name": "version", "value": "2"})];
+            parameters.extend(verifier.map(|verifier| json!({"name": "verifier", "value": verifier})));
+            Source {
+                parameters,
+                place: Place::Uri("https://fw/new".into()),
+            }
+        };
+        let known = |uri: &str, version: &str, verifier: &str| Firmware {
+            uri: Some(uri.into()),
+            version: Some(version.into()),
+            name: Some(String::new()),
+            verifier: Some(verifier.into()),
+            ..Firmware::default()
+        };
+        let (one, other) = ("0a".repeat(32), "0b".repeat(32));
+        let by_digest = source(Some(&format!("sha256:{one}")));
+        assert!(by_digest.is(0, &known("https://fw/old", "1", &one.to_uppercase())));
+        assert!(!by_digest.is(0, &known("https://fw/new", "2", &other)));
+        assert!(!by_digest.is(0, &known("https://fw/new", "2", "")));
+        for verifier in [None, Some("md5:0a0a")] {
+            let by_all = source(verifier);
+            let verifier = verifier.unwrap_or_default();
+            assert!(by_all.is(0, &known("https://fw/new", "2", verifier)));
+            assert!(!by_all.is(0, &known("https://fw/new", "1", verifier)));
+            assert!(!by_all.is(0, &known("https://fw/old", "2", verifier)));
+            assert!(!by_all.is(0, &known("https://fw/new", "2", &one)));
+        }
+    }
 
     #[test]
     fn a_host_gets_the_port_unless_it_has_one() {

@@ -284,22 +284,27 @@ fn rst_01_another_unit_is_started_once_polkit_has_the_rule_that_check_prints() {
 
 /// The next wipe stands still when it has begun to delete, once; then the power may be cut.
 ///
-/// Each file that it deletes is on the disk before the next (`chattr +D`), so that there is time to stop it.
+/// Until then it has a hundredth of a processor where the guest may share that out (a container may not), and each file
+/// that it deletes is on the disk before the next (`chattr +D`): time enough to stop it.
 pub(crate) fn stands_still(site: &Site) {
     let script = format!(
-        "[ ! -e /data/stopped ] || exit 0
-         cd /data/app/cache
+        "cd /data/app/cache
          while [ $(ls -U | wc -l) -ge {MANY} ]; do :; done
          pkill -STOP -x factory-reset && [ -n \"$(ls -U)\" ] || exit 1
-         chattr -D .; touch /data/stopped; sync . /data/stopped
+         chattr -D .; rm {SLOW}; touch /data/stopped; sync . {SLOW_FOLDER} /data/stopped
          echo the wipe stands still >/dev/ttyS1\n"
     );
     let unit = "[Unit]\nDefaultDependencies=no\nRequiresMountsFor=/data /var/lib/iotdm-agent\n\
          Before=iotdm-agent-wipe.service\nConditionPathExists=/var/lib/iotdm-agent/factory-reset\n\
-         [Service]\nExecStartPre=/bin/sh -c '[ -e /data/stopped ] || chattr +D /data/app/cache'\n\
-         ExecStart=/bin/sh /etc/stand-still\nRuntimeMaxSec=5min\n[Install]\nWantedBy=sysinit.target\n";
+         ConditionPathExists=/etc/systemd/system/iotdm-agent-wipe.service.d/slow.conf\n\
+         [Service]\nExecStartPre=chattr +D /data/app/cache\n\
+         ExecStart=/bin/sh /etc/stand-still\nRuntimeMaxSec=10min\n[Install]\nWantedBy=sysinit.target\n";
     site.gateway.write("/etc/stand-still", &script);
     site.gateway.write("/etc/systemd/system/stand-still.service", unit);
-    site.gateway
-        .sh("rm -f /data/stopped; systemctl enable stand-still.service; sync");
+    site.gateway.sh(&format!("rm -f /data/stopped; mkdir -p {SLOW_FOLDER}"));
+    site.gateway.write(SLOW, "[Service]\nCPUQuota=1%\n");
+    site.gateway.sh("systemctl enable stand-still.service; sync");
 }
+
+const SLOW_FOLDER: &str = "/etc/systemd/system/iotdm-agent-wipe.service.d";
+const SLOW: &str = "/etc/systemd/system/iotdm-agent-wipe.service.d/slow.conf";

@@ -7,7 +7,7 @@
 //!   cursor does not. The entry at the cursor comes, too, then; it is left out here.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::damage::Damage;
+use super::damage::{Complaints, Damage};
 use super::entry::FIELDS;
 use super::lines::{Line, Lines};
 use super::{Options, cursor};
@@ -221,6 +221,7 @@ fn told(words: &str, status: &str) -> String {
 /// Reads to the end, hands on what is said about damage, and keeps the last line that is no idle talk.
 async fn last_words(from: impl AsyncRead + Unpin, damage: mpsc::Sender<Damage>) -> String {
     let (mut lines, mut kept) = (BufReader::new(from).take(0), String::new());
+    let mut complaints = Complaints::default();
     loop {
         // A line without end is read in pieces.
         lines.set_limit(1024);
@@ -231,7 +232,7 @@ async fn last_words(from: impl AsyncRead + Unpin, damage: mpsc::Sender<Damage>) 
         }
         let line = String::from_utf8_lossy(&line);
         let line = &line.trim()[..line.trim().floor_char_boundary(WORDS)];
-        if let Some(notice) = Damage::of(line) {
+        if let Some(notice) = complaints.news(line, Instant::now()) {
             let _ = damage.try_send(notice);
         }
         if ["Failed", "No journal", "Journal file", "Unknown", "Invalid"]

@@ -3,7 +3,30 @@
 //! journalctl goes on with the other files, ends well, and says so on its standard error only; in the middle of a file only
 //! at the level `debug`. Facts: tried with systemd 252 and 257; the names of the files: systemd-journald.service(8).
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
 use super::cursor::Parts;
+
+/// How long journalctl must not have said it before it is news again.
+const NEWS: Duration = Duration::from_secs(60);
+
+/// What one journalctl complains of. It names each entry of a place that a power cut broke, a thousand in a row.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    /// When each was said last.
+    said: HashMap<String, Instant>,
+}
+
+impl Complaints {
+    /// `None` for a line that tells of no damage, or of one that was told.
+    pub(super) fn news(&mut self, line: &str, now: Instant) -> Option<Damage> {
+        let damage = Damage::of(line)?;
+        self.said.retain(|_, at| now.saturating_duration_since(*at) < NEWS);
+        let told = self.said.insert(damage.said.clone(), now).is_some();
+        (!told).then_some(damage)
+    }
+}
 
 /// A file that was left out, or entries of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +39,7 @@ pub(super) struct Damage {
 
 impl Damage {
     /// `None` for a line that tells of no damage.
-    pub(super) fn of(line: &str) -> Option<Self> {
+    fn of(line: &str) -> Option<Self> {
         let whole = line
             .strip_prefix("Journal file ")
             .filter(|rest| rest.ends_with("ignoring file."));
@@ -87,6 +110,20 @@ mod tests {
             Damage::of("Entry item 1 is bad, skipping over it."),
             Damage::of("Entry item 2 is bad, skipping over it.")
         );
+    }
+
+    #[test]
+    fn a_thousand_bad_entries_are_one_piece_of_news_until_it_was_quiet_for_a_minute() {
+        let (mut complaints, began) = (Complaints::default(), Instant::now());
+        let mut news = |line: &str, second: u64| complaints.news(line, began + Duration::from_secs(second)).is_some();
+        let told = (0..1000).filter(|nth| news(&format!("Entry item {nth} is bad, skipping over it."), nth / 100));
+        assert_eq!(told.count(), 1);
+        assert!(news("Journal file /a.journal corrupted, ignoring file.", 9));
+        assert!(!news("File /a.journal added.", 9));
+        for second in [60, 119, 178] {
+            assert!(!news("Entry item 7 is bad, skipping over it.", second), "it goes on");
+        }
+        assert!(news("Entry item 7 is bad, skipping over it.", 238));
     }
 
     #[test]

@@ -291,13 +291,13 @@ pub(crate) fn stands_still(site: &Site) {
         "cd /data/app/cache
          while [ $(ls -U | wc -l) -ge {MANY} ]; do :; done
          pkill -STOP -x factory-reset && [ -n \"$(ls -U)\" ] || exit 1
-         chattr -D .; rm {SLOW}; touch /data/stopped; sync . {SLOW_FOLDER} /data/stopped
+         chattr -D . 2>/dev/null; rm {SLOW}; touch /data/stopped; sync . {SLOW_FOLDER} /data/stopped
          echo the wipe stands still >/dev/ttyS1\n"
     );
     let unit = "[Unit]\nDefaultDependencies=no\nRequiresMountsFor=/data /var/lib/iotdm-agent\n\
          Before=iotdm-agent-wipe.service\nConditionPathExists=/var/lib/iotdm-agent/factory-reset\n\
          ConditionPathExists=/etc/systemd/system/iotdm-agent-wipe.service.d/slow.conf\n\
-         [Service]\nExecStartPre=chattr +D /data/app/cache\n\
+         [Service]\nExecStartPre=-chattr +D /data/app/cache\n\
          ExecStart=/bin/sh /etc/stand-still\nRuntimeMaxSec=10min\n[Install]\nWantedBy=sysinit.target\n";
     site.gateway.write("/etc/stand-still", &script);
     site.gateway.write("/etc/systemd/system/stand-still.service", unit);

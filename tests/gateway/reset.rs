@@ -285,7 +285,8 @@ fn rst_01_another_unit_is_started_once_polkit_has_the_rule_that_check_prints() {
 /// The next wipe stands still when it has begun to delete, once; then the power may be cut.
 ///
 /// Until then it has a hundredth of a processor where the guest may share that out (a container may not), and each file
-/// that it deletes is on the disk before the next (`chattr +D`): time enough to stop it.
+/// that it deletes is on the disk before the next where the guest has `chattr` (the machine has not): time enough to stop
+/// it.
 pub(crate) fn stands_still(site: &Site) {
     let script = format!(
         "cd /data/app/cache

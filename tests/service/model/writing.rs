@@ -5,7 +5,7 @@ use iotdm::service::brain::{Change, DEFAULT_UPDATE_TIMEOUT, Event, NewRequest, R
 use serde_json::{Value, json};
 
 use super::{call, locate, location, metadata, observed, req_id, row, scene, write, written};
-use crate::scene::{START_MS, device, gw, outcome, published, reboot_of};
+use crate::scene::{START_MS, Scene, Sent, device, gw, outcome, published, reboot_of};
 
 #[test]
 fn what_is_written_is_sent_whole_in_one_update_and_counts_when_it_is_answered_204() {
@@ -160,6 +160,14 @@ fn any_other_answer_is_a_refusal_with_its_reason_and_changes_nothing() {
     }
 }
 
+/// What the device says of itself later stands, also when the broker delivers its answer to the update once more.
+fn newer_stands(scene: &mut Scene, sent: &Sent) {
+    let newer = json!({"metadata": {"site": "east"}});
+    scene.say(&gw(), ToService::Manage, json!({"d": newer, "reqId": "m2"}));
+    scene.respond(&gw(), &req_id(sent), 204, "");
+    assert_eq!(metadata(scene), json!({"site": "east"}));
+}
+
 #[test]
 fn a_device_that_refused_a_write_and_takes_it_over_when_it_is_delivered_again_is_believed_once() {
     let mut scene = scene();
@@ -175,14 +183,7 @@ fn a_device_that_refused_a_write_and_takes_it_over_when_it_is_delivered_again_is
         (Status::Failure, Some("state disk full"), Some(204)),
         "the operator was told so"
     );
-    let newer = json!({"metadata": {"site": "east"}});
-    scene.say(&gw(), ToService::Manage, json!({"d": newer, "reqId": "m2"}));
-    scene.respond(&gw(), &req_id(&sent), 204, "");
-    assert_eq!(
-        metadata(&scene),
-        json!({"site": "east"}),
-        "the broker delivers it again"
-    );
+    newer_stands(&mut scene, &sent);
 }
 
 #[test]
@@ -207,14 +208,7 @@ fn svc_03_an_update_times_out_and_a_device_that_takes_it_over_later_is_believed_
         (Status::TimedOut, true),
         "the operator was told so"
     );
-    let newer = json!({"metadata": {"site": "east"}});
-    scene.say(&gw(), ToService::Manage, json!({"d": newer, "reqId": "m2"}));
-    scene.respond(&gw(), &req_id(&sent), 204, "");
-    assert_eq!(
-        metadata(&scene),
-        json!({"site": "east"}),
-        "the broker delivers it again"
-    );
+    newer_stands(&mut scene, &sent);
 }
 
 #[test]

@@ -160,11 +160,15 @@ pub(super) fn answer(work: &mut Work<'_>, req_id: Option<ReqId>, rc: Rc, reason:
 fn response(work: &mut Work<'_>, message: &Message) {
     match Response::parse(&message.payload) {
         Ok(response) => {
-            let known = lifecycle::answered(work, &response)
+            let of_manage = lifecycle::answered(work, &response);
+            let known = of_manage
                 || observation::answered(work, &response)
                 || model::answered(work, &response)
                 || diagnostics::answered(work, &response)
                 || outbox::answered(work, &response);
+            if known && !of_manage && response.rc == Rc::NOT_FOUND {
+                lifecycle::not_known(work);
+            }
             if !known {
                 let text = format!(
                     "a response (rc {}) to the unknown request {:?} was ignored",

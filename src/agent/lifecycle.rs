@@ -51,7 +51,8 @@ pub struct Lifecycle {
     waiting: Vec<CommandId>,
 }
 
-/// The service is set right at most this often: one that writes what it is told not to does not start a race.
+/// The service is set right at most this often: one that writes what it is told not to, or that knows nothing of a device
+/// that it manages, does not start a race.
 const SET_RIGHT: Duration = Duration::from_secs(60);
 
 /// The content of the manage request.
@@ -124,7 +125,7 @@ pub(super) fn outdated(work: &mut Work<'_>) {
     work.v.lifecycle.stale |= work.v.lifecycle.pending.is_some();
 }
 
-/// The service has something wrong that manage says.
+/// The service has something wrong, or nothing, of what manage says.
 pub(super) fn set_right(work: &mut Work<'_>) {
     let now = work.now.boottime;
     let at = work.v.lifecycle.sent.map_or(now, |sent| now.max(sent + SET_RIGHT));
@@ -132,6 +133,14 @@ pub(super) fn set_right(work: &mut Work<'_>) {
     if work.v.lifecycle.pending.is_none() && work.d.wish == Wish::Managed {
         let due = work.v.lifecycle.due.map_or(at, |due| due.min(at));
         work.v.lifecycle.due = Some(due);
+    }
+}
+
+/// The service does not know what the device tells of, perhaps because it does not know the device any more: a manage
+/// tells it, at once (protocol 3.3, rule 5). The answer to one that is on its way says whether it does.
+pub(super) fn not_known(work: &mut Work<'_>) {
+    if work.v.lifecycle.managed.is_some() && work.v.lifecycle.pending.is_none() {
+        set_right(work);
     }
 }
 

@@ -218,16 +218,12 @@ fn a_code_that_is_refused_is_told_here_and_waits_until_something_else_holds() {
     assert_eq!(driver.agent.status().error_codes, [7, 42, 43]);
     failed(&mut driver, &["modbus.service"]);
     driver.answer(CLEAR, 404, 1);
+    driver.answer_manage(200);
+    driver.published.clear();
     driver.pass(60 * MINUTE);
     assert!(driver.published.is_empty(), "{:?}", driver.published);
-    assert!(
-        driver
-            .said
-            .last()
-            .unwrap()
-            .1
-            .contains("to clear the error codes with rc 404")
-    );
+    let refused = "to clear the error codes with rc 404";
+    assert!(driver.said.iter().any(|(_, line)| line.contains(refused)));
 }
 
 #[test]

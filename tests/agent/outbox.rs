@@ -1,8 +1,12 @@
 use std::time::Duration;
 
+use iotdm::agent::diagnostics::DiagCommand;
 use iotdm::agent::{Event, RebootOutcome, Settings};
+use iotdm::protocol::diagnostics::Severity;
 
+use crate::codes::ruled;
 use crate::driver::{Driver, settings};
+use crate::model::managed;
 
 /// An agent that owes one log entry, which is on its way.
 fn owing() -> Driver {
@@ -49,6 +53,54 @@ fn env_08_silence_conflict_and_failure_are_retried_and_a_refusal_is_dropped_and_
     assert!(driver.said.last().unwrap().1.contains("dropped"));
     driver.pass(Duration::from_secs(3600));
     assert_eq!(driver.on("log").len(), 4);
+}
+
+#[test]
+fn mng_04_a_service_that_does_not_know_the_device_any_more_is_told_of_it_at_once() {
+    let mut driver = owing();
+    driver.pass(Duration::from_secs(600));
+    let before = driver.on("manage").len();
+    answer_log(&mut driver, 404);
+    assert_eq!(driver.on("manage").len(), before + 1);
+    driver.broker_has_all();
+    driver.answer_manage(200);
+    driver.pass(Duration::from_secs(3600));
+    assert_eq!(driver.on("manage").len(), before + 1, "once");
+
+    let mut driver = owing();
+    driver.pass(Duration::from_secs(600));
+    answer_log(&mut driver, 404);
+    let before = driver.on("manage").len();
+    driver.broker_has_all();
+    driver.answer_manage(404);
+    assert!(!driver.agent.status().managed);
+    driver.pass(Duration::from_secs(3500));
+    assert_eq!(driver.on("manage").len(), before, "not registered: slowly");
+}
+
+#[test]
+fn mng_04_a_service_that_manages_the_device_and_knows_none_of_it_gets_one_manage_a_minute() {
+    for disk_full in [false, true] {
+        let mut driver = managed(ruled());
+        driver.pass(Duration::from_secs(600));
+        for n in 0..20 {
+            let text = format!("text {n}");
+            driver.diag(DiagCommand::AddLog {
+                severity: Severity::Error,
+                text,
+                data: None,
+            });
+            driver.pass(Duration::from_secs(5));
+            answer_log(&mut driver, 404);
+            driver.disk_full = disk_full;
+            driver.answer_manage(200);
+            driver.disk_full = false;
+            driver.broker_has_all();
+            driver.pass(Duration::from_secs(5));
+        }
+        let manages = driver.on("manage").len();
+        assert!((3..=5).contains(&manages), "{manages}");
+    }
 }
 
 #[test]

@@ -21,8 +21,22 @@ fn owing() -> Driver {
 }
 
 fn answer_log(driver: &mut Driver, rc: u16) {
-    let req_id = driver.on("log").last().unwrap()["reqId"].as_str().unwrap().to_owned();
+    let last = driver.on("log").len() - 1;
+    answer_one(driver, last, rc);
+}
+
+/// The service answers the log entry that went out after so many others.
+fn answer_one(driver: &mut Driver, after: usize, rc: u16) {
+    let req_id = driver.on("log")[after]["reqId"].as_str().unwrap().to_owned();
     driver.receive("iotdm-1/response", &format!(r#"{{"rc":{rc},"reqId":"{req_id}"}}"#));
+}
+
+fn add_log(driver: &mut Driver, text: String) {
+    driver.diag(DiagCommand::AddLog {
+        severity: Severity::Error,
+        text,
+        data: None,
+    });
 }
 
 #[test]
@@ -78,18 +92,40 @@ fn mng_04_a_service_that_does_not_know_the_device_any_more_is_told_of_it_at_once
     assert_eq!(driver.on("manage").len(), before, "not registered: slowly");
 }
 
+/// Two log entries are refused with 404, the second one while a manage is on its way, or after its answer.
+#[test]
+fn mng_04_what_is_refused_beside_a_manage_or_after_its_refusal_asks_for_no_other_one() {
+    for (rc, beside, after_a_minute) in [(200, true, 1), (200, false, 2), (404, true, 1), (404, false, 1)] {
+        let mut driver = managed(ruled());
+        driver.pass(Duration::from_secs(600));
+        add_log(&mut driver, "one".to_owned());
+        add_log(&mut driver, "two".to_owned());
+        driver.pass(Duration::from_secs(5));
+        answer_one(&mut driver, 0, 404);
+        assert_eq!(driver.on("manage").len(), 1);
+        driver.broker_has_all();
+        if beside {
+            answer_one(&mut driver, 1, 404);
+        }
+        driver.answer_manage(rc);
+        if !beside {
+            answer_one(&mut driver, 1, 404);
+        }
+        driver.pass(Duration::from_secs(30));
+        assert_eq!(driver.on("manage").len(), 1, "{rc}, beside: {beside}");
+        assert!(driver.outbox.is_empty());
+        driver.pass(Duration::from_secs(40));
+        assert_eq!(driver.on("manage").len(), after_a_minute, "{rc}, beside: {beside}");
+    }
+}
+
 #[test]
 fn mng_04_a_service_that_manages_the_device_and_knows_none_of_it_gets_one_manage_a_minute() {
     for disk_full in [false, true] {
         let mut driver = managed(ruled());
         driver.pass(Duration::from_secs(600));
         for n in 0..20 {
-            let text = format!("text {n}");
-            driver.diag(DiagCommand::AddLog {
-                severity: Severity::Error,
-                text,
-                data: None,
-            });
+            add_log(&mut driver, format!("text {n}"));
             driver.pass(Duration::from_secs(5));
             answer_log(&mut driver, 404);
             driver.disk_full = disk_full;

@@ -386,14 +386,7 @@ async fn rst_02_a_boot_without_a_wipe_and_one_whose_wipe_failed_are_told_as_500(
         }
         reset.scene.host.boot();
         let _agent = reset.scene.host.start();
-        let (code, message) = reset.scene.service.answer("one", 2).await;
-        assert_eq!(code, 500);
-        assert!(message.contains(words), "{message}");
-        reset.scene.service.managed("gw-1", 2).await;
-        assert_eq!(
-            reset.story(),
-            ["manage", "response 202", "response 500", "log", "manage"]
-        );
+        reset.is_refused(words).await;
         let log = &reset.scene.service.said_by("gw-1")[3].json["d"];
         assert_eq!(log["severity"], 2, "{log}");
     }
